@@ -1,0 +1,76 @@
+"""Make what a student's notebook shows harmless: pictures and text stay, everything that can act goes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Any
+
+import nh3
+from nbformat.v4 import new_output
+
+MAX_OUTPUTS = 30  # of one cell
+MAX_TEXT = 20_000  # characters of one output
+MAX_PICTURE = 3 << 20  # bytes
+PICTURES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def harmless_text(value: object, limit: int = MAX_TEXT) -> str:
+    """Text without terminal escapes and control characters, cut to a readable length."""
+    if isinstance(value, list):
+        value = "".join(v for v in value if isinstance(v, str))
+    text = _ESCAPES.sub("", value[: 4 * limit] if isinstance(value, str) else "")
+    return text if len(text) <= limit else text[:limit] + f"\n… ({len(text) - limit} more characters)"
+
+
+def harmless_markdown(text: str) -> str:
+    """Markdown whose HTML can do nothing: no scripts, handlers, frames, styles or `javascript:` links."""
+    cleaned = nh3.clean(harmless_text(text))
+    return re.sub(r"(?m)^(\s*)&gt;", r"\1>", cleaned)  # quotations
+
+
+def harmless_outputs(outputs: object) -> list[Any]:
+    """The outputs of a cell reduced to pictures and plain text."""
+    kept: list[Any] = []
+    for output in outputs if isinstance(outputs, list) else []:
+        made = _output(output) if isinstance(output, dict) else None
+        if made is not None:
+            kept.append(made)
+        if len(kept) >= MAX_OUTPUTS:
+            kept.append(new_output("stream", name="stdout", text="… (more outputs are not shown)"))
+            break
+    return kept
+
+
+def _output(output: dict[str, Any]) -> Any:
+    kind = output.get("output_type")
+    if kind == "stream":
+        return new_output("stream", name="stdout", text=harmless_text(output.get("text")))
+    if kind == "error":
+        trace = output.get("traceback")
+        return new_output("stream", name="stdout", text=harmless_text(trace if isinstance(trace, list) else ""))
+    if kind not in ("display_data", "execute_result", "pyout"):
+        return None
+    data = output.get("data")
+    if not isinstance(data, dict):
+        return None
+    kept = {kind: picture for kind in PICTURES if (picture := _picture(data.get(kind), PICTURES[kind]))}
+    text = harmless_text(data.get("text/plain"), 2_000)
+    if text:
+        kept["text/plain"] = text
+    return new_output("display_data", data=kept) if kept else None
+
+
+def _picture(value: object, signature: bytes) -> str | None:
+    """A picture's base64, decoded and encoded anew so that it is nothing else."""
+    if isinstance(value, list):
+        value = "".join(v for v in value if isinstance(v, str))
+    if not isinstance(value, str) or len(value) > MAX_PICTURE * 4 // 3:
+        return None
+    try:
+        raw = base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return base64.b64encode(raw).decode() if raw.startswith(signature) else None

@@ -1,0 +1,207 @@
+"""The jail: bubblewrap around a zygote, and the sandboxes that it forks.
+
+Inside there is no network, a read-only system, the Python environment, the libraries, `course_utils`, the
+package `autograder.runner` and the visible checks of one assignment; no home, no course folder, no environment
+variables of the machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+import autograder
+import course_utils
+from autograder.errors import CourseError
+from autograder.runner.frames import Channel
+from autograder.runner.namespaces import Limits
+
+ISOLATIONS = ("bubblewrap", "none")
+START_SECONDS = 120  # importing torch from a cold disk
+LIBRARY = "/course"  # where the jail has our code
+
+NO_BUBBLEWRAP = (
+    "Bubblewrap (the program bwrap) is needed to run students' code and was not found: install it "
+    "(Debian, Ubuntu: apt install bubblewrap), or pass --isolation none, which lets students' code do "
+    "whatever you may do on this machine."
+)
+
+
+class Zygote:
+    """A jailed process that has the libraries loaded and forks a sandbox for each submission.
+
+    Parameters
+    ----------
+    checks : Path
+        The assignment's `checks.py`, which notebooks import.
+    isolation : str
+        "bubblewrap", or "none" for no isolation at all.
+    limits : Limits
+        What each submission may use.
+
+    Raises
+    ------
+    CourseError
+        When the jail cannot be started; says what to do.
+    """
+
+    def __init__(self, checks: Path, isolation: str = "bubblewrap", limits: Limits | None = None) -> None:
+        if isolation not in ISOLATIONS:
+            raise CourseError(f"There is no isolation {isolation!r}; choose one of {', '.join(ISOLATIONS)}.")
+        if isolation == "bubblewrap" and shutil.which("bwrap") is None:
+            raise CourseError(NO_BUBBLEWRAP)
+        self.isolation = isolation
+        self.limits = limits or Limits()
+        self._control, theirs = socket.socketpair()
+        self._folder = tempfile.TemporaryDirectory(prefix="runner-")
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the zygote)
+        command = _jailed(checks, theirs.fileno()) if isolation == "bubblewrap" else _open(theirs.fileno())
+        environment = {} if isolation == "bubblewrap" else _environment(Path(self._folder.name), checks.parent)
+        self._process = subprocess.Popen(
+            command,
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            cwd=self._folder.name,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._log,
+        )
+        theirs.close()
+        self._control.settimeout(START_SECONDS)
+        if self._line() != b"ready":
+            self._process.wait()
+            self._log.seek(0)
+            reason = self._log.read().decode(errors="replace").strip().splitlines()
+            self.close()
+            raise CourseError(f"The jail did not start: {reason[-1] if reason else 'no reason was given'}")
+
+    def _line(self) -> bytes:
+        line = b""
+        while not line.endswith(b"\n"):
+            try:
+                part = self._control.recv(1)
+            except OSError:
+                part = b""
+            if not part:
+                return b""
+            line += part
+        return line[:-1]
+
+    def start(self) -> Sandbox:
+        """Fork a sandbox for one submission."""
+        ours, theirs = socket.socketpair()
+        request = {"op": "start", "limits": dataclasses.asdict(self.limits)}
+        socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
+        theirs.close()
+        answer = self._line()
+        if not answer:
+            ours.close()
+            raise CourseError("The jail's zygote died.")
+        return Sandbox(self, json.loads(answer)["pid"], Channel(ours))
+
+    def kill(self, pid: int) -> None:
+        """End a sandbox and everything in it."""
+        self._control.sendall(json.dumps({"op": "kill", "pid": pid}).encode())
+        self._line()
+
+    def close(self) -> None:
+        """End the zygote and all its sandboxes."""
+        self._control.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Zygote:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class Sandbox:
+    """The runner of one submission, seen from outside.
+
+    Attributes
+    ----------
+    channel : Channel
+        To the runner; whatever comes over it may be forged by the student's code.
+    """
+
+    def __init__(self, zygote: Zygote, pid: int, channel: Channel) -> None:
+        self._zygote = zygote
+        self._pid = pid
+        self.channel = channel
+
+    def close(self) -> None:
+        """Kill everything in the sandbox."""
+        self.channel.close()
+        self._zygote.kill(self._pid)
+
+
+def _environment(home: Path, checks_folder: Path) -> dict[str, str]:
+    library = Path(autograder.__file__).parents[1]
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(home),
+        "IPYTHONDIR": str(home / "ipython"),
+        "MPLCONFIGDIR": str(home / "matplotlib"),
+        "MPLBACKEND": "agg",
+        "LANG": "C.UTF-8",
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.pathsep.join([str(library), str(checks_folder)]),
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+
+
+def _open(descriptor: int) -> list[str]:
+    return [sys.executable, "-m", "autograder.runner.zygote", str(descriptor), "none"]
+
+
+def _jailed(checks: Path, descriptor: int) -> list[str]:
+    engine = Path(autograder.__file__).parent
+    mounts = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64"):
+        place = Path("/", name)
+        if place.is_symlink():
+            mounts += ["--symlink", os.readlink(place), str(place)]
+        elif place.is_dir():
+            mounts += ["--ro-bind", str(place), str(place)]
+    mounts += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    for prefix in dict.fromkeys([sys.base_prefix, sys.prefix]):
+        if not Path(prefix).is_relative_to("/usr"):
+            mounts += ["--ro-bind", prefix, prefix]
+    # Our code comes by itself, not by its folder, which may hold hidden criteria or a gradebook.
+    mounts += [
+        *("--ro-bind", str(Path(course_utils.__file__).parent), f"{LIBRARY}/lib/course_utils"),
+        *("--ro-bind", str(engine / "__init__.py"), f"{LIBRARY}/lib/autograder/__init__.py"),
+        *("--ro-bind", str(engine / "runner"), f"{LIBRARY}/lib/autograder/runner"),
+        *("--ro-bind", str(checks), f"{LIBRARY}/assignment/checks.py"),
+    ]
+    variables = _environment(Path("/tmp"), Path(LIBRARY, "assignment"))
+    variables["PYTHONPATH"] = f"{LIBRARY}/lib:{LIBRARY}/assignment"
+    settings = [part for name, value in variables.items() for part in ("--setenv", name, value)]
+    return [
+        "bwrap",
+        *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--uid", "1000", "--gid", "1000", "--hostname", "jail", "--die-with-parent", "--new-session", "--clearenv"),
+        *mounts,
+        *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"),
+        *settings,
+        *("--", sys.executable, "-m", "autograder.runner.zygote", str(descriptor), "namespaces"),
+    ]

@@ -1,0 +1,200 @@
+"""Judge a submission: hold the criteria, visible and hidden, against the student's jailed functions.
+
+Three things happen to an exercise.  Its source is read for what it may not call.  Its criteria are judged with the
+student's own functions.  Where it fails and leans on an earlier exercise that fails too, the failed criteria are
+judged again with the reference in place of the earlier one (its points are carried forward): the reference runs
+here, the student's code only sees a function that answers.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from autograder.assignment import Assignment
+from autograder.jail import Zygote
+from autograder.named_diagnosis import name_mistakes
+from autograder.result import JudgedExercise, JudgedSubmission
+from autograder.rules import Reading, Source, read
+from autograder.session import JailedStudent, Session, TimeLimits
+from autograder.submission import StudentCell, Submission
+from course_utils.checking import CriterionResult, Exercise, ExerciseResult, Unmet
+from course_utils.checking.student import Call
+from course_utils.checking.verdict import judge_criterion, withhold_contract_points
+
+MAX_STALLS = 3  # of one exercise: what stalls on everything must not use up the others' time
+NO_CHECKS = "check = lambda *names: None  # grading asks the criteria itself"
+
+
+@dataclass
+class _Attempt:
+    """An exercise judged once, with the calls that each criterion made."""
+
+    results: list[CriterionResult]
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+
+
+class Judge:
+    """Judges submissions of one assignment.
+
+    Parameters
+    ----------
+    assignment : Assignment
+        Its criteria, reference and mistakes.
+    zygote : Zygote
+        Where the students' code runs.
+    secret : str
+        Makes the criteria's inputs unforeseeable.
+    limits : TimeLimits
+        How long things may take.
+    """
+
+    def __init__(
+        self, assignment: Assignment, zygote: Zygote, secret: str = "", limits: TimeLimits | None = None
+    ) -> None:
+        self.assignment = assignment
+        self._zygote = zygote
+        self._secret = secret
+        self._limits = limits or TimeLimits()
+        self._reference: dict[str, Any] = assignment.reference()
+
+    def judge(self, submission: Submission, reference_first: bool = False) -> JudgedSubmission:
+        """Judge one submission.
+
+        Parameters
+        ----------
+        submission : Submission
+            What the student handed in.
+        reference_first : bool
+            Run the reference's cells before the submission's, so that only what it defines is replaced.
+        """
+        start = time.perf_counter()
+        assignment = self.assignment
+        # The same submission under the same secret always meets the same inputs, and no one can foresee them.
+        secret = hashlib.sha256(f"{self._secret}\n{submission.code()}".encode("utf-8", "surrogatepass")).hexdigest()
+        judged = JudgedSubmission(
+            assignment.name, "bubblewrap and namespaces" if self._zygote.isolation == "bubblewrap" else "none"
+        )
+        judged.oddities = list(submission.oddities)
+        readings = self._read(submission, reference_first)
+        session = Session(self._zygote, self._cells(submission, reference_first), self._limits, int(secret[:12], 16))
+        failing: set[str] = set()
+        unusable: set[str] = set()
+        try:
+            for name, exercise in assignment.exercises.items():
+                reading = readings[name]
+                judged.exercises[name] = one = self._judge_exercise(
+                    session, exercise, reading, failing, unusable, secret
+                )
+                kinds = {c.unmet.kind for c in one.result.criteria if c.unmet}
+                if kinds:
+                    failing.add(name)
+                if kinds & {"forbidden", "time", "crash"}:
+                    unusable.add(name)
+                if reading.violations:
+                    judged.oddities.append(f"{name} uses {', '.join(reading.violations[:3])}, which it may not.")
+        finally:
+            session.close()
+        judged.oddities += session.oddities
+        judged.seconds = time.perf_counter() - start
+        return judged
+
+    def _cells(self, submission: Submission, reference_first: bool) -> list[StudentCell]:
+        cells = [c for c in self.assignment.reference_cells() if c.role == "setup" or reference_first]
+        ours = [StudentCell(f"the {c.role} {c.name}", c.program, None) for c in cells]
+        return [*ours, StudentCell("the setup", NO_CHECKS, None), *submission.cells]
+
+    def _read(self, submission: Submission, reference_first: bool) -> dict[str, Reading]:
+        cells = self.assignment.reference_cells()
+        setup = [ast.parse(c.program) for c in cells if c.role == "setup"]
+        before = [ast.parse(c.program) for c in cells if c.role == "exercise"] if reference_first else []
+        source = Source([*before, *(c.tree for c in submission.cells if c.tree is not None)], setup)
+        names = list(self.assignment.exercises)
+        readings = {}
+        for name, exercise in self.assignment.exercises.items():
+            own = name in submission.defined
+            readings[name] = read(source, name, exercise.forbidden if own else (), names)
+        return readings
+
+    def _judge_exercise(
+        self,
+        session: Session,
+        exercise: Exercise,
+        reading: Reading,
+        failing: set[str],
+        unusable: set[str],
+        secret: str,
+    ) -> JudgedExercise:
+        if reading.violations:
+            why = ", ".join(reading.violations[:3])
+            text = f"{exercise.name} uses {why}: this is what the exercise asks you to write."
+            results = [CriterionResult(c, Unmet(text, "forbidden")) for c in exercise.criteria]
+            return JudgedExercise(ExerciseResult(exercise, results), [], [text])
+        stand_ins = {e: self._reference[e] for e in self.assignment.exercises if e in failing & reading.exercises}
+        # An earlier exercise that calls the forbidden must not lend its results, and one that stalls no time.
+        lent = {e: r for e, r in stand_ins.items() if e in unusable}
+        attempt = self._attempt(session, exercise, secret, lent)
+        for result in attempt.results:
+            if result.passed and lent:
+                result.note = _carried_note(lent)
+        carried = set(lent)
+        failed = [r for r in attempt.results if not r.passed]
+        if failed and len(stand_ins) > len(lent) and _attempted(failed):
+            again = self._attempt(session, exercise, secret, stand_ins)
+            for k, (old, new) in enumerate(zip(attempt.results, again.results, strict=True)):
+                if not old.passed and new.passed:
+                    new.note = _carried_note(stand_ins)
+                    attempt.results[k] = new
+                    carried = set(stand_ins)
+        withhold_contract_points(attempt.results)
+        judged = ExerciseResult(exercise, attempt.results)
+        if judged.score == 0:
+            carried = set()
+        return JudgedExercise(judged, sorted(carried), self._diagnose(exercise, attempt, secret))
+
+    def _attempt(
+        self, session: Session, exercise: Exercise, secret: str, replaced: dict[str, Callable[..., Any]]
+    ) -> _Attempt:
+        student = JailedStudent(session, replaced)
+        attempt = _Attempt([])
+        stalls = 0
+        try:
+            for criterion in exercise.criteria:
+                if stalls == MAX_STALLS:
+                    text = f"Not judged: {exercise.name} did not finish {MAX_STALLS} times before."
+                    attempt.results.append(CriterionResult(criterion, Unmet(text, "time")))
+                    attempt.calls[criterion.name] = []
+                    continue
+                student.begin_criterion()
+                first = len(student.calls)
+                result = judge_criterion(criterion, student, secret)
+                stalls += result.unmet is not None and result.unmet.kind == "time"
+                attempt.results.append(result)
+                attempt.calls[criterion.name] = student.calls[first:]
+        finally:
+            student.close()
+        return attempt
+
+    def _diagnose(self, exercise: Exercise, attempt: _Attempt, secret: str) -> list[str]:
+        failed = [r for r in attempt.results if r.unmet is not None and r.unmet.kind != "withheld"]
+        if not failed or not _attempted(failed):
+            return []
+        mistakes = [m for m in self.assignment.mistakes if m.exercise == exercise.name]
+        seen = {r.criterion.name: (r.criterion, attempt.calls[r.criterion.name]) for r in failed}
+        named = [m.says for m in name_mistakes(seen, mistakes, lambda: dict(self._reference), secret)]
+        generic = [c for r in failed if r.unmet for c in r.unmet.causes[:1]]
+        return list(dict.fromkeys(named or generic))[:4]
+
+
+def _carried_note(replaced: Iterable[str]) -> str:
+    return f"Carried forward: met with the reference in place of your {' and '.join(replaced)}."
+
+
+def _attempted(failed: list[CriterionResult]) -> bool:
+    """Whether the exercise has been attempted at all."""
+    kinds = {r.unmet.kind for r in failed if r.unmet}
+    return not kinds <= {"not defined", "nothing written", "withheld"}

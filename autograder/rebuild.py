@@ -1,0 +1,106 @@
+"""The notebook that staff and student see after grading: ours, with the student's work and the results in it.
+
+It is made from the released notebook.  Of the submission it takes the exercises' code, the written answers, the
+experiments with their pictures and text, and spare cells; nothing that could act in a reader's browser.
+"""
+
+from __future__ import annotations
+
+import copy
+import html
+from typing import Any
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+
+from autograder.harmless import harmless_markdown, harmless_outputs, harmless_text
+from autograder.submission import Submission
+from course_utils.checking.display import STYLE
+
+
+def rebuild(
+    released: NotebookNode,
+    submission: Submission,
+    result: dict[str, Any] | None = None,
+    tables: dict[str, str] | None = None,
+) -> NotebookNode:
+    """Put a submission, and the results of judging it, into the released notebook.
+
+    Parameters
+    ----------
+    released : NotebookNode
+        The notebook as students get it.
+    submission : Submission
+        What the student handed in.
+    result, tables : dict, optional
+        The result as plain data, and each exercise's table as HTML; without them the checks stay empty.
+    """
+    notebook = copy.deepcopy(released)
+    taken: dict[str, str] = {}
+    for cell in notebook.cells:
+        role, name = (cell.metadata.get("course", {}).get(k) for k in ("role", "name"))
+        if role == "exercise":
+            cell.source = _exercise_source(submission, name, taken)
+        elif role == "experiment":
+            cell.source = submission.shown.get(name, "# This experiment is not in the notebook.")
+            cell.outputs = harmless_outputs(submission.outputs.get(name))
+        elif role == "written" and name in submission.written:
+            answer = submission.written[name]
+            cell.source = answer if answer == cell.source else harmless_markdown(answer)
+        elif role == "check" and result is not None and name in result["exercises"]:
+            cell.outputs = _check_outputs(result["exercises"][name], (tables or {}).get(name, ""))
+    if result is not None:
+        notebook.cells.insert(0, _summary(result))
+    if submission.spare:
+        notebook.cells.append(
+            new_markdown_cell("## Other code in this notebook\n\nCells that define no exercise.", id="spare-cells")
+        )
+        for k, source in enumerate(submission.spare[:100]):
+            notebook.cells.append(new_code_cell(harmless_text(source), id=f"spare-{k}"))
+    return notebook
+
+
+def _exercise_source(submission: Submission, name: str, taken: dict[str, str]) -> str:
+    if name not in submission.shown:
+        return f"# The notebook does not define {name}."
+    source = harmless_text(submission.shown[name], 200_000)
+    if source in taken:
+        return f"# {name} is defined in the cell of {taken[source]}."
+    taken[source] = name
+    return source
+
+
+def _check_outputs(exercise: dict[str, Any], table: str) -> list[Any]:
+    lines = "".join(f"<li>{html.escape(d)}</li>" for d in exercise["diagnosis"])
+    diagnosis = f'<div class="course-check"><strong>What went wrong</strong><ul>{lines}</ul></div>' if lines else ""
+    carried = (
+        '<div class="course-check">Some points were earned with the reference in place of an earlier exercise '
+        "of yours that is wrong: one mistake costs its points once.</div>"
+        if exercise["carried_forward"]
+        else ""
+    )
+    score = f"{exercise['score']:g}"
+    return [
+        new_output("display_data", data={"text/html": STYLE + table + diagnosis + carried, "text/plain": score}),
+        new_output("execute_result", data={"text/plain": score}, execution_count=1),
+    ]
+
+
+def _summary(result: dict[str, Any]) -> Any:
+    bonus = f" and **{result['bonus']:g} bonus points**" if result["bonus"] else ""
+    lines = [
+        "# Result",
+        "",
+        f"**{result['score']:g} of {result['max_score']:g} points**{bonus} for the exercises; "
+        "answers in words are marked by a person.",
+    ]
+    if result["oddities"]:
+        lines += ["", "Noticed while reading and running this notebook:", ""]
+        lines += [f"- {_escaped(o)}" for o in result["oddities"][:30]]
+    lines += ["", f"Isolation while grading: {result['isolation']}."]
+    return new_markdown_cell("\n".join(lines), id="result")
+
+
+def _escaped(text: str) -> str:
+    """Text as literal Markdown: no HTML, no links, no mathematics."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|$~" else html.escape(c) for c in harmless_text(text, 500))

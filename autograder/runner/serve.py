@@ -1,0 +1,225 @@
+"""Answer the judge: run a cell, fork for an exercise, call a function.
+
+The process that ran the notebook's cells forks a child for every exercise and waits for it, so a changed global,
+a broken seed or a crash in one exercise costs nothing in another.
+"""
+
+from __future__ import annotations
+
+import io
+import linecache
+import os
+import random
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+import numpy as np
+import torch
+
+from autograder.runner.frames import Channel, Decoder, Encoder, FrameError
+from course_utils.checking.student import changed_arguments
+from course_utils.checking.values import Foreign, plain, snapshot, type_name
+
+MAX_OUTPUT = 1 << 20  # characters a cell or call may print; the rest is dropped
+MAX_HANDLES = 1000
+
+
+class BoundedText(io.TextIOBase):
+    """A text stream that keeps the first `limit` characters and counts the rest."""
+
+    def __init__(self, limit: int = MAX_OUTPUT) -> None:
+        super().__init__()
+        self._limit = limit
+        self._parts: list[str] = []
+        self.written = 0
+
+    def writable(self) -> bool:
+        """True: this stream is for writing."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Keep what still fits."""
+        room = self._limit - self.written
+        if room > 0:
+            self._parts.append(text[:room])
+        self.written += len(text)
+        return len(text)
+
+    def getvalue(self) -> str:
+        """What was kept."""
+        return "".join(self._parts)
+
+
+class Server:
+    """Runs cells and answers calls over a channel.
+
+    Parameters
+    ----------
+    channel : Channel
+        To the judge.
+    shell : IPython shell
+        Where the cells run; its user namespace holds the student's functions.
+    """
+
+    def __init__(self, channel: Channel, shell: Any) -> None:
+        self._channel = channel
+        self._shell = shell
+        self._namespace: dict[str, Any] = shell.user_ns
+        self._handles: list[Any] = []
+
+    def serve(self) -> None:
+        """Answer until the judge says "end"."""
+        while True:
+            message, raw = self._channel.receive()
+            operation = message["op"]
+            if operation == "end":
+                return
+            if operation == "cell":
+                self._channel.send(self._run_cell(message["source"], message["name"]))
+            elif operation == "fork":
+                self._fork(message["seed"])
+            elif operation == "replace":
+                for name in message["names"]:
+                    self._namespace[name] = self._callback(name)
+                self._channel.send({"op": "replaced"})
+            elif operation == "call":
+                self._call(message, raw)
+            else:
+                raise FrameError(f"Operation {operation!r} is not known.")
+
+    def _run_cell(self, source: str, name: str) -> dict[str, Any]:
+        out, err = BoundedText(), BoundedText()
+        with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = self._shell.run_cell(source, store_history=False)
+        error = result.error_before_exec or result.error_in_exec
+        reply: dict[str, Any] = {"op": "ran", "printed": out.written + err.written, "error": None}
+        if error is not None:
+            reply["error"] = _error(error)
+        return reply
+
+    def _fork(self, seed: int) -> None:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                torch.manual_seed(seed)
+                np.random.seed(seed % 2**32)
+                random.seed(seed)
+                self._channel.send({"op": "forked"})
+                self.serve()
+                code = 0
+            finally:
+                os._exit(code)
+        status = os.waitpid(child, 0)[1]
+        self._channel.send({"op": "ended", "status": os.waitstatus_to_exitcode(status)})
+
+    def _callback(self, name: str) -> Callable[..., Any]:
+        def call_back(*args: Any, **kwargs: Any) -> Any:
+            encoder = Encoder()
+            node = encoder.encode(plain([list(args), kwargs]))
+            self._channel.send({"op": "callback", "name": name, "arguments": node}, encoder)
+            message, raw = self._channel.receive()
+            if message["op"] != "callback result":
+                raise FrameError("The judge answered something else.")
+            if message["error"] is not None:
+                raise RuntimeError(message["error"])
+            return Decoder(raw).decode(message["result"])
+
+        call_back.__name__ = call_back.__qualname__ = name
+        return call_back
+
+    def _resolve(self, node: dict[str, Any]) -> Any:
+        if "callback" in node:
+            return self._callback(node["callback"])
+        if "generator" in node:
+            generator = torch.Generator()
+            generator.set_state(Decoder(self._raw).decode(node["generator"]))
+            return generator
+        if "handle" in node:
+            return self._handles[node["handle"]]
+        raise FrameError("A reference is not known.")
+
+    def _wrap(self, value: Any) -> Foreign:
+        if len(self._handles) >= MAX_HANDLES:
+            raise FrameError("Too many objects were returned.")
+        self._handles.append(value)
+        return Foreign(type_name(value), len(self._handles) - 1)
+
+    def _call(self, message: dict[str, Any], raw: bytes) -> None:
+        self._raw = raw
+        decoder = Decoder(raw, self._resolve)
+        args, kwargs = decoder.decode(message["arguments"])
+        name = message["function"]
+        if name not in self._namespace:
+            self._channel.send({"op": "result", "missing": True})
+            return
+        function = self._namespace[name]
+        before = snapshot(tuple(args)), snapshot(kwargs)
+        errors, printed = BoundedText(), BoundedText()
+        reply: dict[str, Any] = {"op": "result", "error": None}
+        encoder = Encoder()
+        with warnings.catch_warnings(record=True) as caught, redirect_stderr(errors), redirect_stdout(printed):
+            warnings.simplefilter("always")
+            try:
+                result = function(*args, **kwargs)
+                reply["result"] = encoder.encode(plain(result, wrap=self._wrap))
+                reply["changed"] = changed_arguments(name, function, before, (tuple(args), kwargs))
+            except (KeyboardInterrupt, SystemExit, Exception) as error:
+                reply["error"] = _error(error)
+                encoder = Encoder()
+        reply["generators"] = [
+            encoder.encode(value.get_state())
+            for value in [*args, *kwargs.values()]
+            if isinstance(value, torch.Generator)
+        ]
+        seen = dict.fromkeys(f"{w.category.__name__}: {w.message}"[:300] for w in caught)
+        lines = [line[:300] for line in errors.getvalue().splitlines()[:20] if line.strip()]
+        reply["remarks"] = [*list(seen)[:5], *lines[:5]]
+        self._channel.send(reply, encoder)
+
+
+def _error(error: BaseException) -> dict[str, Any]:
+    where, line = 0, ""
+    if isinstance(error, SyntaxError):
+        where, line = error.lineno or 0, (error.text or "").strip()
+    else:
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            # IPython compiles a cell under a name that it enters into linecache.
+            if "ipython-input" in frame.filename or "ipykernel" in frame.filename:
+                where = frame.lineno or 0
+                line = (frame.line or linecache.getline(frame.filename, where)).strip()
+                break
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text cannot be read)"
+    name = getattr(error, "name", None)
+    return {
+        "type": type(error).__name__[:100],
+        "text": text[:1000],
+        "line": where,
+        "code": line[:200],
+        "name": name[:100] if isinstance(name, str) else None,
+    }
+
+
+def make_shell() -> Any:
+    """An IPython shell without history, terminal or colours."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.InteractiveShell.colors = "nocolor"
+    config.InteractiveShell.xmode = "Minimal"
+    shell = InteractiveShell.instance(config=config)
+    for show in ("showtraceback", "showsyntaxerror"):  # the error is reported, not printed
+        setattr(shell, show, lambda *args, **kwargs: None)
+    # What a notebook's kernel has: a module __main__ whose globals are the user's.
+    sys.modules["__main__"] = shell.user_module
+    return shell

@@ -1,0 +1,107 @@
+"""The zygote: imports the libraries once, then forks a runner for every submission.
+
+Run as ``python -m autograder.runner.zygote FD ISOLATION`` where FD is the number of an inherited control socket.
+A request comes with one end of a socket pair, which becomes the new runner's channel to the judge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from autograder.runner.frames import Channel
+from autograder.runner.namespaces import Limits, close_the_door, die_with_parent, enter_namespaces, limit_resources
+from autograder.runner.serve import Server, make_shell
+
+
+def preload() -> Any:
+    """Import what notebooks use, so that no submission pays for it."""
+    import matplotlib
+    import torch
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot
+    import torchvision  # noqa: F401
+
+    import course_utils.checking  # noqa: F401
+
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    return make_shell()
+
+
+def run_submission(connection: socket.socket, shell: Any, limits: Limits, isolated: bool) -> None:
+    """Become the runner of one submission; does not return."""
+    die_with_parent()
+    if isolated:
+        enter_namespaces()
+        child = os.fork()
+        if child:
+            connection.close()
+            os.waitpid(child, 0)
+            os._exit(0)
+        die_with_parent()
+    else:
+        os.setsid()
+    limit_resources(limits, isolated)
+    if isolated:
+        close_the_door(limits)
+        os.chdir("/tmp")
+    quiet = os.open("/dev/null", os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(quiet, stream)
+    Server(Channel(connection), shell).serve()
+
+
+def main() -> None:
+    """Serve requests on the control socket until it is closed."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    isolated = sys.argv[2] == "namespaces"
+    shell = preload()
+    control.sendall(b"ready\n")
+    runners: set[int] = set()
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
+        if not data:
+            break
+        request = json.loads(data)
+        if request["op"] == "start":
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                with contextlib.suppress(BaseException):
+                    run_submission(socket.socket(fileno=descriptors[0]), shell, Limits(**request["limits"]), isolated)
+                os._exit(0)
+            os.close(descriptors[0])
+            runners.add(pid)
+            control.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+        elif request["op"] == "kill" and request["pid"] in runners:
+            kill(request["pid"], isolated)
+            runners.discard(request["pid"])
+            control.sendall(b"{}\n")
+    for pid in runners:
+        kill(pid, isolated)
+
+
+def kill(pid: int, isolated: bool) -> None:
+    """End a runner and everything it started.
+
+    Process 1 of its namespace dies with its parent, and with process 1 all others there.  Without namespaces the
+    session's processes are killed, and a daemon gets away: that is what `--isolation none` warns of.
+    """
+    if not isolated:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,340 @@
+"""The judge's side of one submission's runner: run the cells, fork, call, and start anew after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from autograder.jail import Sandbox, Zygote
+from autograder.runner.frames import Closed, Decoder, Encoder, FrameError, TimeUp
+from autograder.submission import StudentCell
+from course_utils.checking import CriterionFault, Student, Unmet
+from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """Seconds for a cell, for a criterion, and for a submission as a whole."""
+
+    cell: float = 30.0
+    criterion: float = 10.0
+    submission: float = 300.0
+
+
+class Session:
+    """A submission in its sandbox; when the sandbox dies, the next call starts another.
+
+    Parameters
+    ----------
+    zygote : Zygote
+        Forks the sandboxes.
+    cells : list of StudentCell
+        What to run, in order.
+    limits : TimeLimits
+        How long things may take.
+    seed : int
+        For the random state of every fork.
+
+    Attributes
+    ----------
+    oddities : list of str
+        What went wrong with cells, a sentence each.
+    cell_errors : dict
+        The error of each cell that raised one, by cell name.
+    """
+
+    def __init__(self, zygote: Zygote, cells: list[StudentCell], limits: TimeLimits, seed: int) -> None:
+        self._zygote = zygote
+        self._cells = cells
+        self._limits = limits
+        self._seed = seed
+        self._sandbox: Sandbox | None = None
+        self._left_out: set[int] = set()
+        self._deadline = time.monotonic() + limits.submission
+        self.oddities: list[str] = []
+        self.cell_errors: dict[str, str] = {}
+
+    @property
+    def limits(self) -> TimeLimits:
+        """How long things may take."""
+        return self._limits
+
+    def deadline(self, seconds: float) -> float:
+        """The point of `time.monotonic` at which `seconds` from now, or the submission's time, is over."""
+        return min(time.monotonic() + seconds, self._deadline)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the submission has used up its time."""
+        return time.monotonic() >= self._deadline
+
+    def close(self) -> None:
+        """Kill the sandbox."""
+        if self._sandbox is not None:
+            self._sandbox.close()
+            self._sandbox = None
+
+    def fork(self) -> Sandbox:
+        """A sandbox whose runner has run the cells and forked for one exercise.
+
+        Raises
+        ------
+        Unmet
+            When the submission's time is over.
+        """
+        for _ in range(3):
+            if self.out_of_time:
+                raise Unmet(
+                    f"The submission used up its {self._limits.submission:g} seconds; this was not judged.", "time"
+                )
+            sandbox = self._sandbox or self._run_cells()
+            try:
+                sandbox.channel.send({"op": "fork", "seed": self._seed}, deadline=self.deadline(5))
+                if sandbox.channel.receive(self.deadline(5))[0].get("op") == "forked":
+                    return sandbox
+            except FrameError:
+                pass
+            self.close()
+        raise Unmet("The notebook's cells leave a process in which nothing more can be run.", "crash")
+
+    def end_fork(self) -> None:
+        """Let the fork end; where it does not, kill the sandbox."""
+        if self._sandbox is None:
+            return
+        try:
+            self._sandbox.channel.send({"op": "end"}, deadline=self.deadline(2))
+            if self._sandbox.channel.receive(self.deadline(2))[0].get("op") != "ended":
+                self.close()
+        except FrameError:
+            self.close()
+
+    def _run_cells(self) -> Sandbox:
+        while True:
+            sandbox = self._sandbox = self._zygote.start()
+            broken = None
+            for number, cell in enumerate(self._cells):
+                if number in self._left_out:
+                    continue
+                try:
+                    sandbox.channel.send(
+                        {"op": "cell", "source": cell.source, "name": cell.name}, deadline=self.deadline(5)
+                    )
+                    reply = sandbox.channel.receive(self.deadline(self._limits.cell))[0]
+                    if reply.get("op") != "ran":
+                        raise FrameError("The runner answered something else.")
+                    self._note_error(cell.name, reply.get("error"))
+                except FrameError as error:
+                    late = isinstance(error, TimeUp)
+                    broken = number, f"ran longer than {self._limits.cell:g} s" if late else "ended the process"
+                    break
+            if broken is None:
+                return sandbox
+            self.close()
+            self._left_out.add(broken[0])
+            name = self._cells[broken[0]].name
+            self.oddities.append(f"The cell of {name} {broken[1]}; it was left out.")
+            self.cell_errors[name] = f"its cell {broken[1]}"
+
+    def _note_error(self, name: str, error: object) -> None:
+        if not isinstance(error, dict) or name in self.cell_errors:
+            return
+        text = f"{_short(error.get('type'), 60)}: {_short(error.get('text'), 200)}"
+        line = error.get("line")
+        where = f" in line {line}" if isinstance(line, int) and line > 0 else ""
+        self.cell_errors[name] = f"its cell raised {text}{where}"
+        self.oddities.append(f"The cell of {name} raised {text}{where}.")
+
+
+class JailedStudent(Student):
+    """Calls a student's functions in the jail.
+
+    Parameters
+    ----------
+    session : Session
+        The submission's runner.
+    replaced : mapping
+        Functions of the reference that stand in for the student's, by name; they run here, in the judge.
+    """
+
+    def __init__(self, session: Session, replaced: Mapping[str, Callable[..., Any]] | None = None) -> None:
+        super().__init__()
+        self._session = session
+        self._replaced = dict(replaced or {})
+        self._sandbox: Sandbox | None = None
+        self._failed: Unmet | None = None
+        self._deadline = 0.0
+
+    def begin_criterion(self) -> None:
+        """Start a criterion's time; after a crash in the last one this one gets a fork of its own."""
+        self._failed = None
+        self._deadline = self._session.deadline(self._session.limits.criterion)
+
+    def close(self) -> None:
+        """Let the fork end."""
+        if self._sandbox is not None:
+            self._sandbox = None
+            self._session.end_fork()
+
+    def _start(self) -> Sandbox:
+        sandbox = self._session.fork()
+        self._deadline = self._session.deadline(self._session.limits.criterion)  # cells have a time of their own
+        if self._replaced:
+            sandbox.channel.send({"op": "replace", "names": list(self._replaced)}, deadline=self._deadline)
+            if sandbox.channel.receive(self._deadline)[0].get("op") != "replaced":
+                raise FrameError("The runner answered something else.")
+        return sandbox
+
+    def _call(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        if self._failed is not None:
+            raise self._failed
+        try:
+            if self._sandbox is None:
+                self._sandbox = self._start()
+            return self._exchange(self._sandbox, function, args, kwargs)
+        except FrameError as error:
+            self._sandbox = None
+            self._session.close()
+            self._failed = self._broken(function, error)
+            raise self._failed from None
+        except Unmet as unmet:
+            if self._sandbox is None:
+                self._failed = unmet
+            raise
+
+    def _broken(self, function: str, error: FrameError) -> Unmet:
+        if isinstance(error, TimeUp):
+            if self._session.out_of_time:
+                return Unmet(
+                    f"The submission used up its {self._session.limits.submission:g} seconds in {function}.", "time"
+                )
+            return Unmet(
+                f"{function} did not finish within {self._session.limits.criterion:g} seconds.",
+                "time",
+                ["A loop that does not end, or Python loops where one tensor operation would do."],
+            )
+        if isinstance(error, Closed):
+            return Unmet(f"The process ended while {function} ran.", "crash")
+        return Unmet(f"{function} returned something that cannot be read: {error}", "type")
+
+    def _exchange(self, sandbox: Sandbox, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        callbacks: dict[str, Callable[..., Any]] = dict(self._replaced)
+        generators = [a for a in [*args, *kwargs.values()] if isinstance(a, torch.Generator)]
+
+        def reference(value: Any) -> Any:
+            if isinstance(value, torch.Generator):
+                return {"generator": encoder.encode(value.get_state())}
+            if callable(value):
+                name = getattr(value, "__name__", "function")
+                callbacks[name] = value
+                return {"callback": name}
+            return None
+
+        encoder = Encoder(reference)
+        node = encoder.encode([list(args), kwargs])
+        sandbox.channel.send({"op": "call", "function": function, "arguments": node}, encoder, self._deadline)
+        held: list[Unmet] = []
+        while True:
+            message, raw = sandbox.channel.receive(self._deadline)
+            kind = message.get("op")
+            if kind == "callback":
+                self._answer(sandbox, callbacks, message, raw, held)
+            elif kind == "ended":
+                raise Closed("The fork ended.")
+            elif kind == "result":
+                break
+            else:
+                raise FrameError("the reply is not one to this call.")
+        return self._result(function, message, raw, held, generators)
+
+    def _answer(
+        self,
+        sandbox: Sandbox,
+        callbacks: Mapping[str, Callable[..., Any]],
+        message: dict[str, Any],
+        raw: bytes,
+        held: list[Unmet],
+    ) -> None:
+        name = message.get("name")
+        if not isinstance(name, str) or name not in callbacks:
+            raise FrameError("a function was called that was not given.")
+        decoded = Decoder(raw).decode(message.get("arguments"))
+        if not (isinstance(decoded, list) and len(decoded) == 2 and isinstance(decoded[0], list)):
+            raise FrameError("a call back has no arguments.")
+        positional, named = decoded
+        if not isinstance(named, dict) or not all(isinstance(k, str) for k in named):
+            raise FrameError("a call back has no arguments.")
+        encoder, reply = Encoder(), {"op": "callback result", "result": None, "error": None}
+        try:
+            reply["result"] = encoder.encode(callbacks[name](*positional, **named))
+        except CriterionFault:
+            raise
+        except Unmet as unmet:
+            held.append(unmet)
+            reply["error"] = unmet.message
+        except Exception as error:
+            encoder = Encoder()
+            reply["error"] = f"{name} raised {type(error).__name__}: {error}"[:500]
+        sandbox.channel.send(reply, encoder, self._deadline)
+
+    def _result(
+        self,
+        function: str,
+        message: dict[str, Any],
+        raw: bytes,
+        held: list[Unmet],
+        generators: list[torch.Generator],
+    ) -> Call:
+        if message.get("missing") is True:
+            verdict = not_defined(function)
+            detail = next((e for n, e in self._session.cell_errors.items() if function in n.split(" and ")), None)
+            if detail:
+                verdict = Unmet(f"{function} is not defined: {detail}.", "not defined")
+            raise held[0] if held else verdict
+        decoder = Decoder(raw)
+        self._move_generators(message, decoder, generators)
+        if held:
+            raise held[0]
+        error = message.get("error")
+        if error is not None:
+            raise _raised(function, error)
+        record = Call(function, decoder.decode(message.get("result")))
+        record.changed = [_short(c, 80) for c in _texts(message.get("changed"))][:10]
+        record.remarks = [_short(r, 300) for r in _texts(message.get("remarks"))][:10]
+        return record
+
+    @staticmethod
+    def _move_generators(message: dict[str, Any], decoder: Decoder, generators: list[torch.Generator]) -> None:
+        states = message.get("generators")
+        if generators and isinstance(states, list) and len(states) == len(generators):
+            for generator, state in zip(generators, states, strict=True):
+                value = decoder.decode(state)
+                with contextlib.suppress(RuntimeError, TypeError):  # a forged state is the student's own loss
+                    generator.set_state(value)
+
+
+def _raised(function: str, error: object) -> Unmet:
+    if not isinstance(error, dict):
+        raise FrameError("the reply has no readable error.")
+    kind, text = _short(error.get("type"), 60), _short(error.get("text"), 300)
+    if kind == "NotImplementedError":
+        return nothing_written(function, text)
+    line, code = error.get("line"), _short(error.get("code"), 120)
+    where = ""
+    if isinstance(line, int) and line > 0:
+        where = f" in line {line} of its cell" + (f": `{code}`" if code else "")
+    name = error.get("name")
+    return exception_verdict(function, kind, text, where, _short(name, 60) if isinstance(name, str) else None)
+
+
+def _short(value: object, length: int) -> str:
+    text = value if isinstance(value, str) else ""
+    return "".join(c if c.isprintable() else " " for c in text[:length])
+
+
+def _texts(value: object) -> list[str]:
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []

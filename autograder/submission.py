@@ -1,0 +1,274 @@
+"""Read a student's notebook: the code to judge, the answers in words, and whatever is odd about it.
+
+Nothing in the notebook but its sources decides anything: cells are recognised by what they define, so that
+changed metadata, points, ids, order, copies and deletions of cells make no difference to the marks.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from IPython.core.inputtransformer2 import TransformerManager
+
+from autograder.rules import constant_getattr
+
+MAX_BYTES = 32 << 20
+MAX_CELLS = 5_000
+MAX_SOURCE = 200_000  # characters of one cell
+
+
+# A cell magic makes a string of the cell; without these the cell does the same, and can be read.
+_HARMLESS_MAGIC = re.compile(r"\A\s*%%(time|timeit|capture|prun)\b.*\n")
+
+
+@dataclass
+class StudentCell:
+    """One piece of a student's code.
+
+    Attributes
+    ----------
+    name : str
+        What to call it in reports: the exercise it defines, or "cell 7".
+    source : str
+        What is run.
+    tree : ast.Module, optional
+        Its syntax tree; None where it is not Python.
+    """
+
+    name: str
+    source: str
+    tree: ast.Module | None
+
+
+@dataclass
+class Submission:
+    """One student's notebook for one assignment.
+
+    Attributes
+    ----------
+    cells : list of StudentCell
+        The code to run, in order: exercise cells whole; of other cells the imports, functions and classes, and the
+        assignments that an exercise needs.
+    written : dict
+        Answers in words by name.
+    outputs : dict
+        Saved outputs of experiments by name, as they are in the notebook (not to be trusted).
+    oddities : list of str
+        Whatever a person should know, a sentence each.
+    defined : set of str
+        The exercises that the notebook defines.
+    shown : dict
+        For a person to read: the source of each exercise and experiment by name.
+    spare : list of str
+        Other code cells, as the student wrote them.
+    """
+
+    cells: list[StudentCell] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, list[Any]] = field(default_factory=dict)
+    oddities: list[str] = field(default_factory=list)
+    defined: set[str] = field(default_factory=set)
+    shown: dict[str, str] = field(default_factory=dict)
+    spare: list[str] = field(default_factory=list)
+
+    def code(self) -> str:
+        """All code that is judged, as one text."""
+        return "\n\n".join(c.source for c in self.cells)
+
+
+def read_notebook(path: Path, exercises: Iterable[str], experiments: Iterable[str] = ()) -> Submission:
+    """Read a notebook file; one that cannot be read gives a submission without code and says so."""
+    try:
+        size = path.stat().st_size
+        if path.is_symlink() or not path.is_file():
+            return Submission(oddities=[f"{path.name} is not an ordinary file; nothing of it was read."])
+        if size > MAX_BYTES:
+            return Submission(
+                oddities=[f"The notebook has {size >> 20} MiB, more than {MAX_BYTES >> 20}; it was not read."]
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        return Submission(oddities=[f"The notebook cannot be read: {error.strerror}."])
+    return read_notebook_bytes(data, exercises, experiments)
+
+
+def read_notebook_bytes(data: bytes, exercises: Iterable[str], experiments: Iterable[str] = ()) -> Submission:
+    """Read a notebook's bytes, as `read_notebook` does."""
+    try:
+        notebook = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return Submission(oddities=["The notebook is not UTF-8 text; nothing of it was read."])
+    except (ValueError, RecursionError):
+        return Submission(oddities=["The notebook is not valid JSON; nothing of it was read."])
+    cells = _cells(notebook)
+    if cells is None:
+        return Submission(oddities=["The file is JSON but not a notebook: it has no list of cells."])
+    submission = Submission()
+    if len(cells) > MAX_CELLS:
+        submission.oddities.append(f"The notebook has {len(cells)} cells; only the first {MAX_CELLS} were read.")
+        cells = cells[:MAX_CELLS]
+    _read_cells(submission, cells, set(exercises), set(experiments))
+    return submission
+
+
+def read_program(text: str, exercises: Iterable[str], name: str = "the file") -> Submission:
+    """Read a Python file as a notebook of one cell."""
+    submission = Submission()
+    tree = _parse(text)
+    submission.cells = [StudentCell(name, text, tree)]
+    submission.defined = _defined(text, tree, set(exercises))
+    return submission
+
+
+def _cells(notebook: object) -> list[dict[str, Any]] | None:
+    """The notebook's cells with source as text; formats 3 and 4 alike."""
+    if not isinstance(notebook, dict):
+        return None
+    cells = notebook.get("cells")
+    if cells is None and isinstance(notebook.get("worksheets"), list):  # format 3
+        sheets = [s for s in notebook["worksheets"] if isinstance(s, dict)]
+        lists = [s["cells"] for s in sheets if isinstance(s.get("cells"), list)]
+        cells = [c for cells in lists for c in cells]
+    if not isinstance(cells, list):
+        return None
+    read = []
+    for cell in cells:
+        if not isinstance(cell, dict):
+            continue
+        source = cell.get("source", cell.get("input", ""))
+        if isinstance(source, list):
+            source = "".join(s for s in source if isinstance(s, str))
+        metadata = cell.get("metadata")
+        outputs = cell.get("outputs")
+        read.append(
+            {
+                "kind": cell.get("cell_type"),
+                "source": source if isinstance(source, str) else "",
+                "metadata": metadata if isinstance(metadata, dict) else {},
+                "outputs": outputs if isinstance(outputs, list) else [],
+            }
+        )
+    return read
+
+
+def _label(metadata: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The role and name that our metadata gave a cell: a hint for answers and outputs, never for code."""
+    ours, graders = metadata.get("course"), metadata.get("nbgrader")
+    role = ours.get("role") if isinstance(ours, dict) else None
+    name = ours.get("name") if isinstance(ours, dict) else None
+    if name is None and isinstance(graders, dict):
+        name = graders.get("grade_id")
+    return (role if isinstance(role, str) else None), (name if isinstance(name, str) else None)
+
+
+def _read_cells(
+    submission: Submission, cells: list[dict[str, Any]], exercises: set[str], experiments: set[str]
+) -> None:
+    places: dict[str, list[int]] = {}
+    others: list[tuple[int, ast.Module, bool]] = []
+    kept: dict[int, StudentCell] = {}
+    for number, cell in enumerate(cells, start=1):
+        role, name = _label(cell["metadata"])
+        source = _HARMLESS_MAGIC.sub("", cell["source"])
+        if cell["kind"] != "code":
+            if name is not None and role in ("written", None) and name not in submission.written:
+                submission.written[name] = source[:MAX_SOURCE]
+            looks_like_code = any(re.search(rf"^\s*def {re.escape(e)}\s*\(", source, re.M) for e in exercises)
+            if looks_like_code:
+                submission.oddities.append(f"Cell {number} holds code but is not a code cell; it was not run.")
+            continue
+        known = role == "experiment" and name in experiments
+        if known and name is not None and name not in submission.outputs:
+            submission.outputs[name] = cell["outputs"]
+            submission.shown[name] = source[:MAX_SOURCE]
+        if not source.strip():
+            continue
+        if len(source) > MAX_SOURCE:
+            submission.oddities.append(f"Cell {number} has {len(source)} characters; it was not run.")
+            continue
+        tree = _parse(source)
+        defined = _defined(source, tree, exercises)
+        if defined:
+            for exercise in defined:
+                places.setdefault(exercise, []).append(number)
+                submission.shown[exercise] = source
+            kept[number] = StudentCell(" and ".join(sorted(defined)), source, tree)
+            continue
+        if not known and role not in ("check", "setup"):
+            submission.spare.append(source)
+        if tree is not None:
+            others.append((number, tree, role == "experiment"))
+    submission.defined = set(places)
+    for exercise, numbers in places.items():
+        if len(numbers) > 1:
+            submission.oddities.append(
+                f"{exercise} is defined in {len(numbers)} cells ({', '.join(map(str, numbers))}); the last one counts."
+            )
+    for number, source, tree in _needed(kept, others):
+        kept[number] = StudentCell(f"cell {number}", source, tree)
+    submission.cells = [kept[n] for n in sorted(kept)]
+
+
+def _parse(source: str) -> ast.Module | None:
+    """The syntax tree of a cell, IPython's magics and shell lines included; None where it is not Python."""
+    try:
+        return constant_getattr(ast.parse(TransformerManager().transform_cell(source)))  # type: ignore[return-value]
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return None
+
+
+def _defined(source: str, tree: ast.Module | None, exercises: set[str]) -> set[str]:
+    """The exercises that a cell defines at its top level, also inside `if` and the like."""
+    if tree is None:
+        return {e for e in exercises if re.search(rf"^(def|class)\s+{re.escape(e)}\b", source, re.M)}
+    return {name for statement in tree.body for name in _bound(statement)} & exercises
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return {a.asname or a.name.split(".")[0] for a in statement.names}
+    names: set[str] = set()
+    for child in ast.iter_child_nodes(statement):
+        if isinstance(child, ast.stmt):
+            names |= _bound(child)
+        else:
+            names |= {n.id for n in ast.walk(child) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return names
+
+
+def _needed(
+    kept: dict[int, StudentCell], others: list[tuple[int, ast.Module, bool]]
+) -> list[tuple[int, str, ast.Module]]:
+    """Of the cells that define no exercise: imports, functions, classes, and the assignments that those need."""
+    wanted = {n.id for c in kept.values() if c.tree for n in ast.walk(c.tree) if isinstance(n, ast.Name)}
+    chosen: dict[int, list[ast.stmt]] = {}
+    for number, tree, _ in others:
+        always = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef
+        chosen[number] = [s for s in tree.body if isinstance(s, always)]
+        wanted |= {n.id for s in chosen[number] for n in ast.walk(s) if isinstance(n, ast.Name)}
+    grown = True
+    while grown:
+        grown = False
+        for number, tree, experiment in others:
+            for statement in tree.body:
+                assigns = isinstance(statement, ast.Assign | ast.AnnAssign)
+                if experiment or not assigns or statement in chosen[number] or not _bound(statement) & wanted:
+                    continue
+                chosen[number].append(statement)
+                wanted |= {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
+                grown = True
+    result = []
+    for number, tree, _ in others:
+        body = [s for s in tree.body if s in chosen[number]]
+        if body:
+            module = ast.Module(body=body, type_ignores=[])
+            result.append((number, ast.unparse(module), module))
+    return result

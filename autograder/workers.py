@@ -1,0 +1,136 @@
+"""Judge many submissions on local worker processes, each with a zygote of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autograder.assignment import load_assignment
+from autograder.jail import Zygote
+from autograder.judge import Judge
+from autograder.runner.namespaces import Limits
+from autograder.session import TimeLimits
+from autograder.submission import Submission
+from course_utils.checking.display import exercise_html
+
+_judge: Judge | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every worker needs to judge.
+
+    Attributes
+    ----------
+    assignment : str
+        Name of the assignment.
+    root : Path
+        The checkout that holds it.
+    secret : str
+        Makes the criteria's inputs unforeseeable.
+    isolation : str
+        "bubblewrap" or "none".
+    time_limits, limits
+        What each submission may use.
+    """
+
+    assignment: str
+    root: Path
+    secret: str = ""
+    isolation: str = "bubblewrap"
+    time_limits: TimeLimits = field(default_factory=TimeLimits)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One submission judged.
+
+    Attributes
+    ----------
+    key : str
+        Which one: a student's name, or a mistake's.
+    result : dict
+        The result as plain data (`autograder.result`).
+    tables : dict
+        For each exercise the table of its criteria as HTML.
+    seconds : float
+        Wall time of judging.
+    """
+
+    key: str
+    result: dict[str, Any]
+    tables: dict[str, str]
+    seconds: float
+
+
+def usable_cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def judge_all(
+    settings: Settings,
+    submissions: Iterable[tuple[str, Submission]],
+    workers: int | None = None,
+    reference_first: bool = False,
+) -> Iterator[Outcome]:
+    """Judge submissions and give the outcomes as they come, in no particular order.
+
+    Parameters
+    ----------
+    settings : Settings
+        What to judge by.
+    submissions : iterable of (str, Submission)
+        Keys and submissions.
+    workers : int, optional
+        Worker processes; as many as there are cores when not given.
+    reference_first : bool
+        Run the reference's cells before each submission's.
+    """
+    waiting = list(submissions)
+    workers = max(1, min(workers or usable_cores(), len(waiting)))
+    if workers == 1:
+        judge, zygote = _make(settings)
+        with zygote:
+            for key, submission in waiting:
+                yield _outcome(judge, key, submission, reference_first)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(settings,)) as pool:
+        futures = [pool.submit(_judge_one, key, submission, reference_first) for key, submission in waiting]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _make(settings: Settings) -> tuple[Judge, Zygote]:
+    torch.set_num_threads(1)
+    assignment = load_assignment(settings.assignment, settings.root)
+    zygote = Zygote(assignment.folder / "checks.py", settings.isolation, settings.limits)
+    return Judge(assignment, zygote, settings.secret, settings.time_limits), zygote
+
+
+def _start(settings: Settings) -> None:
+    global _judge
+    _judge, _ = _make(settings)
+
+
+def _judge_one(key: str, submission: Submission, reference_first: bool) -> Outcome:
+    assert _judge is not None, "the worker was not started"
+    return _outcome(_judge, key, submission, reference_first)
+
+
+def _outcome(judge: Judge, key: str, submission: Submission, reference_first: bool) -> Outcome:
+    judged = judge.judge(submission, reference_first)
+    tables = {name: exercise_html(e.result) for name, e in judged.exercises.items()}
+    return Outcome(key, judged.to_json(), tables, judged.seconds)

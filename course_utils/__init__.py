@@ -1,0 +1,1 @@
+"""Tools that notebooks import: data, checking, gradient checking and plots."""

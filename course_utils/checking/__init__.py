@@ -1,0 +1,46 @@
+"""Checking: write criteria once, run them in a student's notebook and in the judge.
+
+A checks module defines exercises and their criteria:
+
+>>> softmax = Exercise("softmax")
+>>> @softmax.criterion(points=1)
+... def rows_sum_to_one(student, draw):
+...     '''Every row of the result sums to one.'''
+...     expect(student.softmax(draw.normal(5, 7)).sum(1)).close_to(torch.ones(5))
+"""
+
+from course_utils.checking.contract import add_contract
+from course_utils.checking.draw import Draw, as_dtype, strided
+from course_utils.checking.exercise import Criterion, Exercise, exercises_of
+from course_utils.checking.expect import Form, expect, unchanged_arguments
+from course_utils.checking.notebook import checker
+from course_utils.checking.student import LocalStudent, Student
+from course_utils.checking.unmet import CriterionFault, Unmet
+from course_utils.checking.variants import Alternative, Mistake, alternative, mistake, variants_of
+from course_utils.checking.verdict import CriterionResult, ExerciseResult, judge_exercise
+
+__all__ = [
+    "Alternative",
+    "Criterion",
+    "CriterionFault",
+    "CriterionResult",
+    "Draw",
+    "Exercise",
+    "ExerciseResult",
+    "Form",
+    "LocalStudent",
+    "Mistake",
+    "Student",
+    "Unmet",
+    "add_contract",
+    "alternative",
+    "as_dtype",
+    "checker",
+    "exercises_of",
+    "expect",
+    "judge_exercise",
+    "mistake",
+    "strided",
+    "unchanged_arguments",
+    "variants_of",
+]

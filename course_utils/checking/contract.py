@@ -1,0 +1,83 @@
+"""The criteria that every exercise shares: the form of its results, and arguments left as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_utils.checking.draw import Draw, strided
+from course_utils.checking.exercise import Exercise
+from course_utils.checking.expect import Form, expect, unchanged_arguments
+from course_utils.checking.student import Student
+
+Arguments = Callable[[Draw], tuple[Any, ...] | tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+def add_contract(
+    exercise: Exercise, arguments: Arguments, returns: Sequence[Form], *, points: float = 0.5, visible: bool = True
+) -> None:
+    """Add the criteria `keeps_form`, `leaves_arguments_alone` and (hidden) `takes_any_layout` to an exercise.
+
+    Parameters
+    ----------
+    exercise : Exercise
+        Where to add them.
+    arguments : callable
+        `arguments(draw)` gives valid arguments of the exercise's function: a tuple, or a pair of a tuple and a
+        dict of keyword arguments.  Float tensors are drawn in the draw's dtype, which is varied.
+    returns : sequence of Form
+        One for each result.
+    points : float
+        What each of the three is worth.
+    visible : bool
+        Whether the first two are shown to students; the third is judged only under grading.
+    """
+
+    def call(student: Student, draw: Draw, layout: Callable[[Any], Any] = lambda value: value) -> tuple[Any, ...]:
+        given = arguments(draw)
+        positional, named = given if len(given) == 2 and isinstance(given[1], dict) else (given, {})
+        result = student.call(
+            exercise.name, *(layout(a) for a in positional), **{k: layout(v) for k, v in named.items()}
+        )
+        names = [form.name for form in returns]
+        return expect(result).parts(*names) if len(returns) > 1 else (result,)
+
+    @exercise.criterion(points=points, contract=True, visible=visible)
+    def keeps_form(student: Student, draw: Draw) -> None:
+        """Results have the documented shapes and types, and the dtype of the float inputs (float32 and float64)."""
+        for dtype in (torch.float64, torch.float32):
+            draw.dtype = dtype
+            for form, value in zip(returns, call(student, draw), strict=True):
+                form.check(value, dtype)
+
+    @exercise.criterion(points=points, contract=True, visible=visible)
+    def leaves_arguments_alone(student: Student, draw: Draw) -> None:
+        """The function does not change the arguments it is given."""
+        call(student, draw)
+        for made in student.calls[-1:]:
+            unchanged_arguments(made)
+
+    @exercise.criterion(points=points, contract=True, visible=False)
+    def takes_any_layout(student: Student, draw: Draw) -> None:
+        """Inputs that are not contiguous in memory give the same result."""
+        seed = draw.integer(0, 2**31)
+        plain = call(student, Draw(seed))
+        gapped = call(student, Draw(seed), _gapped)
+        for form, p, g in zip(returns, plain, gapped, strict=True):
+            if expect(p, form.name).tensor().is_floating_point():
+                expect(g, form.name).close_to(
+                    expect(p, form.name).tensor(), because="the result for the same numbers, contiguous in memory"
+                )
+            else:
+                expect(g, form.name).equal(p)
+
+
+def _gapped(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return strided(value)
+    if isinstance(value, dict):
+        return {k: _gapped(v) for k, v in value.items()}
+    return [_gapped(v) for v in value] if isinstance(value, list) else value

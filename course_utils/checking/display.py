@@ -1,0 +1,189 @@
+"""Show what criteria found: a table for a notebook (HTML) and one for a terminal."""
+
+from __future__ import annotations
+
+import html
+
+import torch
+from torch import Tensor
+
+from course_utils.checking.unmet import Comparison
+from course_utils.checking.verdict import CriterionResult, ExerciseResult
+
+MAX_CELLS = 16  # rows and columns of a difference picture; more are cut out around the worst entry
+
+# Colours come from the notebook's theme where it has one, so that the table is legible in light and dark.
+STYLE = """
+<style>
+.course-check{font-size:13px;line-height:1.45;color:var(--jp-content-font-color1,inherit);max-width:62em}
+.course-check table{border-collapse:collapse;width:100%;margin:.4em 0}
+.course-check th,.course-check td{text-align:left;vertical-align:top;padding:.35em .6em;
+ border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,.35));background:transparent;white-space:normal}
+.course-check .num{text-align:right;white-space:nowrap}
+.course-check .verdict{white-space:nowrap;font-weight:600}
+.course-check .yes{color:#1a8f5a}.course-check .no{color:#d1495b}.course-check .wait{color:#b07d12}
+.course-check .cause{margin-top:.25em}
+.course-check .remark{opacity:.75;margin-top:.25em}
+.course-check svg text{fill:currentColor;font-size:11px}
+</style>
+"""
+
+
+class CheckReport:
+    """The results of one or more exercises, shown as a table.
+
+    Parameters
+    ----------
+    results : list of ExerciseResult
+        What `judge_exercise` returned.
+    """
+
+    def __init__(self, results: list[ExerciseResult]) -> None:
+        self.results = results
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion is met."""
+        return all(c.passed for r in self.results for c in r.criteria)
+
+    @property
+    def score(self) -> float:
+        """Points of the criteria that are met."""
+        return sum(r.score for r in self.results)
+
+    def __repr__(self) -> str:
+        return "\n".join(_text(r) for r in self.results)
+
+    def _repr_html_(self) -> str:
+        return STYLE + "".join(exercise_html(r) for r in self.results)
+
+
+def headline(result: ExerciseResult) -> str:
+    """One sentence on an exercise as a whole."""
+    name = result.exercise.name
+    kinds = {c.unmet.kind for c in result.criteria if c.unmet}
+    if not kinds:
+        return f"{name}: all {len(result.criteria)} criteria are met."
+    if kinds <= {"nothing written", "withheld"}:
+        return f"{name}: nothing is written yet."
+    if "not defined" in kinds:
+        return f"{name} is not defined yet: run its cell first."
+    met = sum(c.passed for c in result.criteria)
+    return f"{name}: {met} of {len(result.criteria)} criteria are met."
+
+
+def exercise_html(result: ExerciseResult) -> str:
+    """The table of one exercise; every text is escaped."""
+    rows = "".join(_row(c) for c in result.criteria)
+    return (
+        f'<div class="course-check"><strong>{html.escape(headline(result))}</strong>'
+        f" {result.score:g} of {result.max_score:g} points."
+        "<table><thead><tr><th>Verdict</th><th>Criterion</th><th class=num>Points</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(result: CriterionResult) -> str:
+    criterion = result.criterion
+    mark, css = ("✓ met", "yes") if result.passed else _verdict(result)
+    text = html.escape(criterion.title)
+    if result.unmet is not None:
+        text += f"<div>{html.escape(result.unmet.message)}</div>"
+        text += "".join(
+            f'<div class="cause"><em>Likely cause:</em> {html.escape(c)}</div>' for c in result.unmet.causes[:2]
+        )
+        if result.unmet.comparison is not None:
+            text += picture(result.unmet.comparison)
+    text += "".join(f'<div class="remark">Your function warned: {html.escape(r)}</div>' for r in result.remarks[:3])
+    points = f"{criterion.points if result.passed else 0:g} / {criterion.points:g}"
+    return f'<tr><td class="verdict {css}">{mark}</td><td>{text}</td><td class=num>{points}</td></tr>'
+
+
+def _verdict(result: CriterionResult) -> tuple[str, str]:
+    kind = result.unmet.kind if result.unmet else ""
+    return {
+        "nothing written": ("… to do", "wait"),
+        "not defined": ("… to do", "wait"),
+        "withheld": ("… waits", "wait"),
+        "exception": ("✗ raised", "no"),
+        "time": ("✗ too slow", "no"),
+        "crash": ("✗ crashed", "no"),
+        "forbidden": ("✗ not allowed", "no"),
+    }.get(kind, ("✗ not met", "no"))
+
+
+def _text(result: ExerciseResult) -> str:
+    lines = [f"{headline(result)} {result.score:g} of {result.max_score:g} points."]
+    for c in result.criteria:
+        mark = "✓ met" if c.passed else _verdict(c)[0]
+        lines.append(f"  {mark:<13} {c.criterion.points:>4g}  {c.criterion.title}")
+        if c.unmet is not None:
+            lines.append(f"{'':20}{c.unmet.message}")
+            lines += [f"{'':20}Likely cause: {cause}" for cause in c.unmet.causes[:2]]
+        lines += [f"{'':20}Your function warned: {r}" for r in c.remarks[:3]]
+    return "\n".join(lines)
+
+
+def picture(comparison: Comparison) -> str:
+    """Expected, got and difference side by side as one SVG; "" for what has no two axes worth showing."""
+    shape = comparison.expected.shape
+    if len(shape) == 0 or comparison.expected.numel() < 2:
+        return ""
+    rows = _matrix(comparison.expected), _matrix(comparison.got)
+    if len(shape) > 2:
+        return ""
+    worst = comparison.worst if len(shape) == 2 else (0, *comparison.worst)
+    (r0, r1), (c0, c1) = (_window(worst[k], rows[0].shape[k]) for k in (0, 1))
+    expected, got = (m[r0:r1, c0:c1] for m in rows)
+    scale = max(float(expected.abs().max()), 1e-300)
+    difference = got - expected
+    panels = [("expected", expected, scale), ("yours", got, scale)]
+    largest = float(torch.nan_to_num(difference, nan=0.0, posinf=0.0, neginf=0.0).abs().max())
+    panels.append((f"difference (full colour: {largest:.2g})", difference, max(largest, 1e-300)))
+    cell, gap = 14, 60
+    width, height = expected.shape[1] * cell, expected.shape[0] * cell
+    step = max(width, 150) + gap
+    parts = []
+    for k, (title, values, top) in enumerate(panels):
+        x0 = k * step + 4
+        parts.append(f'<text x="{x0}" y="12">{html.escape(title)}</text>')
+        for i in range(values.shape[0]):
+            for j in range(values.shape[1]):
+                parts.append(
+                    f'<rect x="{x0 + j * cell}" y="{20 + i * cell}" width="{cell - 1}" height="{cell - 1}" '
+                    f'fill="{_colour(float(values[i, j]) / top)}"><title>[{r0 + i}, {c0 + j}]: '
+                    f"{float(values[i, j]):.4g}</title></rect>"
+                )
+        x, y = x0 + (worst[1] - c0) * cell, 20 + (worst[0] - r0) * cell
+        parts.append(
+            f'<rect x="{x - 1}" y="{y - 1}" width="{cell + 1}" height="{cell + 1}" fill="none" '
+            'stroke="currentColor" stroke-width="2"/>'
+        )
+    note = (
+        f"rows {r0}–{r1 - 1}, columns {c0}–{c1 - 1} of {rows[0].shape[0]} × {rows[0].shape[1]}; "
+        "orange is positive, blue negative; the frame marks the largest difference"
+    )
+    parts.append(f'<text x="4" y="{height + 36}">{note}</text>')
+    total = max(3 * step - gap + 8, 560)
+    return (
+        f'<svg role="img" aria-label="expected, yours and their difference" width="{total}" height="{height + 44}" '
+        f'viewBox="0 0 {total} {height + 44}" style="max-width:100%;margin-top:.4em">{"".join(parts)}</svg>'
+    )
+
+
+def _matrix(values: Tensor) -> Tensor:
+    return values if values.ndim == 2 else values.reshape(1, -1)
+
+
+def _window(worst: int, size: int) -> tuple[int, int]:
+    start = min(max(worst - MAX_CELLS // 2, 0), max(size - MAX_CELLS, 0))
+    return start, min(start + MAX_CELLS, size)
+
+
+def _colour(value: float) -> str:
+    """Orange for positive, blue for negative, grey near zero; black for what is not finite."""
+    if value != value or abs(value) == float("inf"):
+        return "#000"
+    strength = min(abs(value), 1.0) ** 0.7
+    end = (230, 120, 30) if value > 0 else (40, 110, 200)
+    return "#" + "".join(f"{round(190 + (e - 190) * strength):02x}" for e in end)

@@ -1,0 +1,56 @@
+"""`check("softmax")`: hold the visible criteria against the functions of the running notebook."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from course_utils.checking.display import CheckReport
+from course_utils.checking.exercise import exercises_of
+from course_utils.checking.student import LocalStudent
+from course_utils.checking.verdict import judge_exercise
+
+
+def checker(checks: ModuleType, namespace: dict[str, Any] | None = None) -> Callable[..., Any]:
+    """Make the function `check` of a notebook.
+
+    Parameters
+    ----------
+    checks : module
+        The assignment's `checks.py`.
+    namespace : dict, optional
+        Where the student's functions are; the caller's globals when not given.
+
+    Returns
+    -------
+    callable
+        `check("softmax")` judges one exercise, `check()` all of them.  What it returns shows itself as a table.
+        When nbgrader runs the notebook it behaves as nbgrader expects of a test cell: under `nbgrader validate`
+        it raises AssertionError for an unmet criterion, under `nbgrader autograde` it returns the points.
+    """
+    known = exercises_of(checks)
+
+    def check(*names: str) -> Any:
+        for name in names:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(known)}."
+                raise ValueError(f"There is no exercise called {name!r}.{hint}")
+        functions = namespace if namespace is not None else sys._getframe(1).f_globals
+        student = LocalStudent(functions)
+        report = CheckReport([judge_exercise(known[name].visible(), student) for name in names or known])
+        execution = os.environ.get("NBGRADER_EXECUTION")
+        if execution == "validate" and not report.passed:
+            raise AssertionError(str(report))
+        if execution == "autograde":
+            from IPython.display import display
+
+            display(report)
+            return report.score
+        return report
+
+    return check

@@ -1,0 +1,201 @@
+"""The object through which a criterion calls the student's functions."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from course_utils.checking.unmet import Unmet
+from course_utils.checking.values import changes, plain, snapshot
+
+MAX_REMARK = 300
+
+
+@dataclass
+class Call:
+    """What one call of a student's function did besides returning a result.
+
+    Attributes
+    ----------
+    function : str
+        Name of the exercise called.
+    result : object
+        What came back, as plain values (`course_utils.checking.values`).
+    changed : list of str
+        The arguments that were changed, for example "argument 1 (y)" or "argument W".
+    remarks : list of str
+        Warnings and lines on stderr, at most a few hundred characters each.
+    """
+
+    function: str
+    result: Any = None
+    changed: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Raised:
+    """Stands for the result of a call that gave none: why, and the exception's type where there was one."""
+
+    kind: str
+    exception: str = ""
+
+
+class Student:
+    """Calls the functions that a student wrote: `student.softmax(scores)`.
+
+    A subclass says where the function runs: in this process (`LocalStudent`) or in the autograder's jailed runner.
+
+    Attributes
+    ----------
+    calls : list of Call
+        Every call so far, in order.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self.call(name, *args, **kwargs)
+
+    def call(self, function: str, *args: Any, **kwargs: Any) -> Any:
+        """Call the student's `function`; returns plain values, or raises `Unmet` where it raised an exception."""
+        try:
+            record = self._call(function, args, kwargs)
+        except Unmet as unmet:
+            self.calls.append(Call(function, Raised(unmet.kind, unmet.exception)))
+            raise
+        self.calls.append(record)
+        return record.result
+
+    def _call(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        raise NotImplementedError
+
+
+class LocalStudent(Student):
+    """The functions of a namespace of this process: a notebook's, a reference solution's, or a mistake's.
+
+    Parameters
+    ----------
+    namespace : mapping
+        Where the functions are looked up by name.
+    """
+
+    def __init__(self, namespace: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._namespace = namespace
+
+    def _call(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        if function not in self._namespace:
+            raise not_defined(function)
+        record = Call(function)
+        held: list[Unmet] = []
+
+        def received(callback: Callable[..., Any]) -> Callable[..., Any]:
+            def call_back(*a: Any, **k: Any) -> Any:
+                try:
+                    return callback(*plain(a), **plain(k))
+                except Unmet as unmet:  # the student's code may swallow it; the criterion still has to know
+                    held.append(unmet)
+                    raise
+
+            return call_back
+
+        given = tuple(received(a) if callable(a) else a for a in snapshot(args))
+        given_by_name = {k: received(v) if callable(v) else v for k, v in snapshot(kwargs).items()}
+        # A generator is the one argument that a call is meant to change: the criterion's own one moves on.
+        given = tuple(a if isinstance(a, torch.Generator) else g for a, g in zip(args, given, strict=True))
+        before = snapshot(given), snapshot(given_by_name)
+        errors = io.StringIO()
+        with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stderr(errors):
+            warnings.simplefilter("always")
+            try:
+                result = self._namespace[function](*given, **given_by_name)
+            except Unmet as unmet:
+                raise (held or [unmet])[0] from None
+            except NotImplementedError as error:
+                raise (held or [nothing_written(function, str(error))])[0] from None
+            except Exception as error:
+                if held:
+                    raise held[0] from None
+                raise raised_exception(function, error) from None
+        if held:
+            raise held[0]
+        record.changed = changed_arguments(function, self._namespace[function], before, (given, given_by_name))
+        record.result = plain(result)
+        seen = dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught)
+        record.remarks = [r[:MAX_REMARK] for r in [*seen, *errors.getvalue().splitlines()] if r.strip()]
+        return record
+
+
+def changed_arguments(
+    function: str,
+    code: Callable[..., Any],
+    before: tuple[tuple[Any, ...], dict[str, Any]],
+    after: tuple[tuple[Any, ...], dict[str, Any]],
+) -> list[str]:
+    """Which arguments a call changed, named as the student named them."""
+    names = list(getattr(getattr(code, "__code__", None), "co_varnames", ()))
+    found = []
+    for i, (b, a) in enumerate(zip(before[0], after[0], strict=True)):
+        found += changes(b, a, names[i] if i < len(names) else f"argument {i + 1}")
+    for k in before[1]:
+        found += changes(before[1][k], after[1][k], k)
+    return found
+
+
+def not_defined(function: str) -> Unmet:
+    """The verdict where the student's notebook defines no such function."""
+    return Unmet(f"{function} is not defined. Run the cell that defines it, and keep its name.", "not defined")
+
+
+def nothing_written(function: str, detail: str = "") -> Unmet:
+    """The verdict where the function still raises the NotImplementedError of the hand-out."""
+    text = f" ({detail})" if detail else ""
+    return Unmet(f"Nothing is written in {function} yet: it raised NotImplementedError{text}.", "nothing written")
+
+
+def raised_exception(function: str, error: BaseException) -> Unmet:
+    """The verdict where the student's function raised an exception: what, and in which of its lines."""
+    where = ""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if is_student_frame(frame.filename):
+            line = (frame.line or "").strip()
+            where = f" in line {frame.lineno} of its cell" + (f": `{line}`" if line else "")
+            break
+    return exception_verdict(function, type(error).__name__, str(error), where, getattr(error, "name", None))
+
+
+def is_student_frame(filename: str) -> bool:
+    """Whether a traceback's frame belongs to a notebook cell rather than to a library."""
+    return filename.startswith("<") or "ipykernel" in filename or filename.startswith("/submission")
+
+
+def exception_verdict(function: str, kind: str, text: str, where: str, name: str | None = None) -> Unmet:
+    """The verdict for an exception, with the causes that its type suggests."""
+    causes = []
+    if kind == "NameError" and name:
+        causes.append(
+            f"`{name}` is made by another cell. A function may use only its arguments, imports and functions of "
+            "yours: pass what it needs as an argument, or make it inside."
+        )
+    elif kind == "RuntimeError" and ("must match" in text or "shapes cannot be multiplied" in text):
+        causes.append("Two shapes do not fit. Write the shape of every tensor beside its line and compare.")
+    elif kind == "RuntimeError" and "view" in text:
+        causes.append("`view` needs contiguous memory; `reshape` works on every tensor.")
+    elif kind == "RuntimeError" and ("dtype" in text or "scalar type" in text):
+        causes.append("A tensor of another dtype was made inside; give new tensors the input's dtype.")
+    elif kind == "TypeError" and "argument" in text:
+        causes.append("The function is called with the arguments of the exercise's text; compare its signature.")
+    elif kind == "RecursionError":
+        causes.append("The function calls itself without end.")
+    return Unmet(f"{function} raised {kind}{where}: {text[:MAX_REMARK]}", "exception", causes, exception=kind)
