@@ -20,7 +20,7 @@ from traitlets.config import Config
 from autograder.assignment import Assignment
 from autograder.atomic_write import atomic_write
 from autograder.errors import CourseError
-from autograder.gradebook import find_scripts
+from autograder.gradebook import make_gradebook
 from autograder.source import Cell
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -122,7 +122,7 @@ def generate_release(root: Path, assignment: str, db_url: str, course_id: str = 
     log.addHandler(handler)
     course = CourseDirectory(config=Config(), root=str(root), db_url=db_url, course_id=course_id, log=log)
     course.assignment_id = assignment
-    find_scripts()
+    make_gradebook(db_url)
     try:
         GenerateAssignment(coursedir=course, config=Config(), force=True, log=log).start()
     except NbGraderException:

@@ -161,5 +161,190 @@ def mistakes(assignment: AssignmentName, workers: Workers = None, isolation: Iso
         raise typer.Exit(1)
 
 
+Names = Annotated[list[str] | None, typer.Argument(help="Assignments; all of them when none is named.")]
+CourseFolder = Annotated[Path, typer.Option("--course", help="nbgrader's course folder.")]
+
+
+def _assignments(names: list[str] | None) -> list[Any]:
+    from autograder.assignment import assignment_names, load_assignment
+
+    return [load_assignment(name) for name in names or assignment_names()]
+
+
+@command
+def build(
+    names: Names = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit with 1 where a notebook is stale.")
+    ] = False,
+    course: Annotated[
+        Path | None, typer.Option(help="Put the assignments into this nbgrader course folder too.")
+    ] = None,
+) -> None:
+    """Build the student notebooks from their sources."""
+    from autograder.build import build as build_notebook
+    from autograder.course import create_course
+
+    stale = False
+    assignments = _assignments(names)
+    for assignment in assignments:
+        built = build_notebook(assignment, check=check)
+        stale |= built.stale
+        state = ("stale" if check else "written") if built.stale else "up to date"
+        cells = f" (cells: {', '.join(built.changed)})" if built.changed and check else ""
+        out.print(f"{built.path}: {state}{cells}", highlight=False, soft_wrap=True)
+    if course is not None and not check:
+        create_course(course, assignments, console=out)
+    if check and stale:
+        raise typer.Exit(1)
+
+
+@command
+def release(
+    names: Names = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the bundle; the zip file is put beside it.")] = None,
+) -> None:
+    """Make the student bundle: notebooks, visible checks and course_utils, and nothing of staff's."""
+    from autograder.release import release as make_bundle
+
+    released = make_bundle(_assignments(names), output)
+    out.print(f"{released.folder}\n{released.archive}", highlight=False, soft_wrap=True)
+
+
+@command
+def collect(
+    assignment: AssignmentName,
+    files: Annotated[list[Path], typer.Argument(help="Notebooks named after students, folders, or zip files.")],
+    course: CourseFolder = Path("course"),
+) -> None:
+    """Put what students handed in into the course folder; exit with 1 where something was refused."""
+    from autograder.assignment import load_assignment
+    from autograder.collect import collect as collect_files
+    from autograder.course import read_course
+
+    done = collect_files(files, load_assignment(assignment).name, read_course(course).folder)
+    out.print(f"{len(done.students)} new or changed, {len(done.unchanged)} unchanged, {len(done.refused)} refused.")
+    for line in done.refused:
+        err.print(f"Refused: {line}", highlight=False, markup=False, soft_wrap=True)
+    if done.refused:
+        raise typer.Exit(1)
+
+
+@command
+def grade(
+    assignment: AssignmentName,
+    course: CourseFolder = Path("course"),
+    students: Annotated[list[str] | None, typer.Option("--student", help="Only this student; may be repeated.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Judge also what has not changed.")] = False,
+    workers: Workers = None,
+    isolation: Annotated[str | None, typer.Option(help="Other than the course's own: bubblewrap or none.")] = None,
+) -> None:
+    """Judge the submissions of a course folder and record the marks in nbgrader's gradebook."""
+    from autograder.assignment import load_assignment
+    from autograder.atomic_write import atomic_write
+    from autograder.course import read_course
+    from autograder.grade import grade as grade_course
+    from autograder.summary import summary_csv
+    from autograder.tables import class_table
+
+    loaded, there = load_assignment(assignment), read_course(course)
+    settings = _settings(loaded, isolation or there.isolation, there.folder)
+    with progress_bar() as bar:
+        task = bar.add_task("Judging", total=None)
+        graded = grade_course(
+            loaded,
+            there.folder,
+            settings,
+            there.db_url,
+            course_id=there.course_id,
+            students=students or (),
+            force=force,
+            workers=workers,
+            started=lambda total: bar.update(task, total=total),
+            progress=lambda: bar.advance(task),
+        )
+    table = there.folder / f"{loaded.name}.csv"
+    atomic_write(table, summary_csv(graded.results))
+    out.print(class_table(graded.results))
+    out.print(
+        f"{len(graded.judged)} judged, {len(graded.results) - len(graded.judged)} unchanged, "
+        f"{len(graded.missing)} without a submission. Marks: {there.db_url}; table: {table}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@command
+def feedback(
+    assignment: AssignmentName,
+    course: CourseFolder = Path("course"),
+    force: Annotated[bool, typer.Option("--force", help="Make also the pages that are up to date.")] = False,
+) -> None:
+    """Make every student's feedback page."""
+    from autograder.assignment import load_assignment
+    from autograder.course import read_course
+    from autograder.feedback import make_feedback
+
+    loaded, there = load_assignment(assignment), read_course(course)
+    with progress_bar() as bar:
+        total = len(list((there.folder / "autograded").glob(f"*/{loaded.name}/{loaded.name}.ipynb")))
+        task = bar.add_task("Feedback", total=total)
+        pages = make_feedback(there, loaded.name, force=force, progress=lambda: bar.advance(task))
+    out.print(f"{len(pages)} pages in {there.folder / 'feedback'}", highlight=False, soft_wrap=True)
+
+
+@command
+def solve(
+    assignment: AssignmentName,
+    data: Annotated[str, typer.Option(help="Image set: auto, cifar10 or digits_in_scenes.")] = "auto",
+    output: Annotated[Path | None, typer.Option(help="Folder to write; build/solve/ASSIGNMENT by default.")] = None,
+) -> None:
+    """Run the reference notebook with its experiments; write the notebook, its figures and its numbers."""
+    from autograder.assignment import load_assignment
+    from autograder.solve import solve as run_notebook
+
+    solved = run_notebook(load_assignment(assignment), data=data, output=output, console=out)
+    out.print(
+        f"{solved.notebook}\n{solved.page}\n{solved.numbers}\n{len(solved.figures)} figures, "
+        f"{solved.seconds:.0f} s in all.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@command
+def demo(
+    assignment: Annotated[str, typer.Argument(help="What the class works on.")] = "a1",
+    folder: Annotated[Path, typer.Option(help="Course folder to make.")] = Path("build/demo"),
+    size: Annotated[int, typer.Option(min=1, help="Number of simulated students.")] = 20,
+    workers: Workers = None,
+    isolation: Isolation = "bubblewrap",
+) -> None:
+    """Grade a class of simulated students, from notebook to gradebook and feedback; nothing is downloaded."""
+    from autograder.assignment import load_assignment
+    from autograder.demo import run_demo
+    from autograder.tables import class_table
+
+    _warn_of_no_isolation(isolation)
+    with progress_bar() as bar:
+
+        def step(title: str, total: int) -> Callable[[], None]:
+            task = bar.add_task(title, total=total)
+            return lambda: bar.advance(task)
+
+        loaded = load_assignment(assignment)
+        made = run_demo(loaded, folder, size=size, isolation=isolation, workers=workers, step=step)
+    out.print(class_table(made.graded.results, {s.name: s.story for s in made.students}))
+    there = made.course.folder
+    out.print(
+        f"Gradebook: {made.course.db_url}\nFeedback:  {there / 'feedback'} ({len(made.pages)} pages, "
+        f"for example {made.pages[-1]})\nSummary:   {made.table}\n"
+        f"Notebooks: {there / 'handed_in'} (as handed in), {there / 'autograded'} (as graded)\n"
+        f"Look at it in nbgrader: cd {there} && jupyter lab, menu Nbgrader, Formgrader",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 if __name__ == "__main__":
     app()

@@ -28,6 +28,25 @@ def result_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def class_table(results: dict[str, dict[str, Any]], stories: dict[str, str] | None = None) -> Table:
+    """A line a student: points, and what went wrong in which exercise, known mistakes by name."""
+    table = Table()
+    table.add_column("student", no_wrap=True)
+    if stories is not None:
+        table.add_column("handed in", ratio=2)
+    table.add_column("points", justify="right", no_wrap=True)
+    table.add_column("bonus", justify="right", no_wrap=True)
+    table.add_column("what went wrong", ratio=5)
+    for student, result in results.items():
+        lines = [f"{n}: {e['diagnosis'][0]}" for n, e in result["exercises"].items() if e["diagnosis"]]
+        lines += [f"odd: {o}" for o in result["oddities"]]
+        shown = lines[:4] + ([f"… and {len(lines) - 4} more"] if len(lines) > 4 else [])
+        row = [student, *([stories.get(student, "")] if stories is not None else [])]
+        points = f"{result['score']:g} / {result['max_score']:g}"
+        table.add_row(*map(escape, row), points, f"{result['bonus']:g}", escape("\n".join(shown)), end_section=True)
+    return table
+
+
 def mistakes_table(rows: list[Row]) -> Table:
     """Every known mistake and alternative: what caught it, what it cost, whether it was named."""
     table = Table()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from .data import DataError, load_digits_in_scenes, store
 from .data.registry import DataSet, read_registry, registered
@@ -42,7 +42,8 @@ def data(
     """
     try:
         if show_list:
-            _console().print(_table_of_sets(names or []))
+            for dataset in [registered(name) for name in names] if names else read_registry().values():
+                _console().print(_described(dataset))
             return
         for dataset in [registered(name) for name in names or ["cifar10"]]:
             typer.echo(_fetched(dataset))
@@ -81,25 +82,24 @@ def _fetched(dataset: DataSet) -> str:
     return f"{dataset.title}: complete and verified in {store.fetch(dataset)}."
 
 
-def _table_of_sets(names: list[str]) -> Table:
-    table = Table("name", "what", "download", "on this machine", "licence", show_lines=True)
-    sets = [registered(name) for name in names] if names else list(read_registry().values())
-    for dataset in sets:
-        size = f"{dataset.size / 1e6:.1f} MB" if dataset.size else ""
-        table.add_row(
-            dataset.name,
-            dataset.what,
-            "none needed" if dataset.kind == "embedded" else size,
-            _state(dataset),
-            dataset.licence,
-        )
-    return table
+def _described(dataset: DataSet) -> Text:
+    """A set's paragraph in the list: what it is, whether it is here, its size and its terms."""
+    held, state = _state(dataset)
+    size = f"; {dataset.size / 1e6:.1f} MB to download" if dataset.size and not held else ""
+    paragraph = Text(f"{dataset.name}  ", style="bold")
+    paragraph.append(state + size, style="not bold green" if held else "not bold yellow")
+    paragraph.append(
+        f"\n  {dataset.title}: {dataset.what}.\n  Licence: {dataset.licence}.\n  Cite: {dataset.citation}.\n",
+        style="not bold",
+    )
+    return paragraph
 
 
-def _state(dataset: DataSet) -> str:
+def _state(dataset: DataSet) -> tuple[bool, str]:
+    """Whether this machine has the set, and where or why not in words."""
     if dataset.kind == "embedded":
-        return "yes"
+        return True, "always here, nothing to download"
     holding = store.inspect(dataset)
     if holding.sound:
-        return f"{holding.root}" + (f" ({holding.note})" if holding.note else "")
-    return f"damaged: {holding.fault}" if holding.damaged else "no"
+        return True, f"in {holding.root}" + (f" ({holding.note})" if holding.note else "")
+    return False, f"damaged: {holding.fault}" if holding.damaged else "not on this machine"

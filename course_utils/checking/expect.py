@@ -146,7 +146,7 @@ class Expectation:
         **hints
             What the likely causes may be looked for in, see `course_utils.checking.causes.Hints`.
         """
-        expected = torch.as_tensor(expected)
+        expected = torch.as_tensor(expected, dtype=None if isinstance(expected, Tensor) else torch.float64)
         if not bool(torch.isfinite(expected).all()):
             raise CriterionFault(f"The expected value of {self.name} is not finite.")
         self.shape(*expected.shape)

@@ -113,41 +113,50 @@ class _Named:
 
 
 def _name_ratio(ratio: float, evidence: Evidence) -> list[_Named]:
-    """What a constant factor may be: 2, a half, N, 1/N, and so on with either sign."""
-    plain = {
-        2.0: _Named("2", "a factor 2 too many, as from a square differentiated twice"),
-        0.5: _Named("1/2", "the factor 2 of a differentiated square is missing, or a half is counted twice"),
-    }
-    found = [named for value, named in plain.items() if _near(ratio, value)]
-    for name, size in evidence.sizes.items():
-        if size in (0.0, 1.0):
-            continue
-        over = f"the mean over {name} is missing: divide by {name} once"
-        candidates = {
-            name: (size, over),
-            f"1/{name}": (1 / size, f"divided by {name} once too often, or averaged where f sums"),
-            f"2{name}": (2 * size, over + ", and a factor 2 is too many"),
-            f"{name}/2": (size / 2, over + ", and a factor 2 is missing"),
-            f"2/{name}": (2 / size, f"divided by {name} once too often, and a factor 2 is too many"),
-            f"{name}²": (size**2, f"two means over {name} are missing"),
-            f"{name}/({name}−1)": (size / (size - 1), f"{name}−1 stands where {name} is meant"),
-            f"({name}−1)/{name}": ((size - 1) / size, f"{name} stands where {name}−1 is meant"),
-        }
-        for label, (value, meaning) in candidates.items():
-            if _near(ratio, value) and not _near(value, 1.0):
-                found.append(_Named(f"{label} = {_number(value)}", meaning))
-    for (one, p), (two, q) in itertools.combinations(evidence.sizes.items(), 2):
-        if found or 1.0 in (p, q):
-            continue
-        for label, value, meaning in (
+    """What a positive constant factor may be: 2, a half, N, 1/N and the like, the plainest first.
+
+    A size by itself is a better story than a size with a 2, and that a better one than two sizes: a later
+    group is looked at only where the ones before it have nothing.
+    """
+    sizes = {name: float(size) for name, size in evidence.sizes.items() if size not in (0, 1)}
+    groups: list[list[tuple[str, float, str]]] = [
+        [
+            ("2", 2.0, "a factor 2 too many, as from a square differentiated twice"),
+            ("1/2", 0.5, "the factor 2 of a differentiated square is missing, or a half is counted twice"),
+        ],
+        [],
+        [],
+    ]
+    for name, size in sizes.items():
+        missing = f"the mean over {name} is missing, divide by {name} once"
+        twice = f"divided by {name} once too often, or averaged where f sums"
+        groups[0] += [(name, size, missing), (f"1/{name}", 1 / size, twice)]
+        groups[1] += [
+            (f"2{name}", 2 * size, f"{missing}; a factor 2 is too many"),
+            (f"{name}/2", size / 2, f"{missing}; a factor 2 is missing as well"),
+            (f"2/{name}", 2 / size, f"{twice}; a factor 2 is too many"),
+            (f"1/(2{name})", 1 / (2 * size), f"{twice}; a factor 2 is missing"),
+            (f"{name}²", size**2, f"two means over {name} are missing"),
+            (f"1/{name}²", 1 / size**2, f"divided by {name} twice too often"),
+            (f"{name}/({name}−1)", size / (size - 1), f"{name}−1 stands where {name} is meant"),
+            (f"({name}−1)/{name}", (size - 1) / size, f"{name} stands where {name}−1 is meant"),
+        ]
+    for (one, p), (two, q) in itertools.combinations(sizes.items(), 2):
+        groups[2] += [
             (f"{one}·{two}", p * q, f"the means over {one} and over {two} are missing"),
             (f"1/({one}·{two})", 1 / (p * q), f"divided by {one} and by {two} once too often"),
             (f"{one}/{two}", p / q, f"divided by {two} where {one} is meant"),
             (f"{two}/{one}", q / p, f"divided by {one} where {two} is meant"),
-        ):
-            if _near(ratio, value) and not _near(value, 1.0):
-                found.append(_Named(f"{label} = {_number(value)}", meaning))
-    return found
+        ]
+    for group in groups:
+        found = [
+            _Named(label if label in ("2", "1/2") else f"{label} = {_number(value)}", meaning)
+            for label, value, meaning in group
+            if _near(ratio, value) and not _near(value, 1.0)
+        ]
+        if found:
+            return found
+    return []
 
 
 def _near(x: float, y: float) -> bool:

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.func import vmap
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from course_utils.gradients.error import GradientCheckError
 from course_utils.gradients.restoration import Kept, RandomState
 from course_utils.gradients.structure import Calling, Leaf, replaced
 
 BATCH_ELEMENTS = 1 << 20
-"""Numbers that one batch of evaluations may produce in all: 8 MiB, about what a cache holds.  Larger
-batches were slower in every network measured, and this bounds the memory whatever f does."""
+"""Numbers that one batch of evaluations may read and produce in all: 8 MiB, about what a cache holds.  Larger
+batches were no faster in any network measured, and this bounds the memory whatever f does."""
 
 SMALLEST_BATCH = 4
 """Below this an evaluation is all arithmetic and the loop is as fast."""
@@ -50,18 +50,25 @@ class Differences:
         return (forward - backward).abs()
 
 
-class _Work(TorchDispatchMode):
-    """Counts the numbers that the operations of one evaluation produce."""
+class _Work(TorchFunctionMode):
+    """Watches one evaluation: how many numbers it reads and produces, how large, and in which precision."""
 
     def __init__(self) -> None:
         super().__init__()
         self.elements = 0
+        self.largest = 0.0
+        self.single: str | None = None
+        """The first operation that gave float32 or less."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for item in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(item, Tensor):
-                self.elements += item.numel()
+        results = result if isinstance(result, tuple | list) else (result,)
+        self.elements += sum(item.numel() for item in (*args, *results) if isinstance(item, Tensor))
+        for item in results:
+            if isinstance(item, Tensor) and item.is_floating_point() and item.numel():
+                self.largest = max(self.largest, float(item.detach().abs().max()))
+                if item.dtype != torch.float64 and self.single is None:
+                    self.single = getattr(func, "__name__", "an operation").strip("_")
         return result
 
 
@@ -94,7 +101,7 @@ class Function:
         self._demand = vectorised is True
         self._vectorise = vectorised is not False
         self._random: RandomState | None = None
-        self._work = 0
+        self._work = _Work()
 
     # ------------------------------------------------------------------ one evaluation
 
@@ -134,9 +141,8 @@ class Function:
             Where f is random, changes its arguments, is not finite, or is not computed in float64.
         """
         before = RandomState()
-        work = _Work()
         try:
-            with work:
+            with self._work:
                 first = _as_tensor(self.output())
         except GradientCheckError:
             raise
@@ -145,7 +151,6 @@ class Function:
             if isinstance(error, RuntimeError) and "dtype" in str(error):
                 error.add_note("Make the data float64 as well: X = X.double().")
             raise
-        self._work = work.elements
         if parameters.changed():
             raise GradientCheckError(
                 "f changes a parameter that it is given (it was put back): "
@@ -196,21 +201,23 @@ class Function:
         """
         scale = abs(self.value())
         found = []
-        seen = set()
+        outputs = []
         for leaf, flat in entries:
             with _Entry(leaf.value, flat) as entry:
                 row = []
                 for k in range(1, 9):
                     entry.set(entry.original + k * h / 8)
-                    row.append(self._finite(self.value(), leaf, flat, h))
-            seen.update(row)
+                    output = self.output()
+                    outputs.append(_as_tensor(output))
+                    row.append(self._finite(float(self._projected(output)), leaf, flat, h))
             fourth = np.diff(row, n=4)
             if len(set(row)) > 1:
                 found.append(math.sqrt(float((fourth**2).mean()) / 70))  # 70 = (2·4)!/(4!)²
-        values = [v for v in seen if v != 0]
-        if len(values) > 4 and all(v == float(np.float32(v)) for v in values):
-            raise GradientCheckError(_NOT_FLOAT64.format("every value it returns is a float32 number"))
         self.rounding = max(float(np.median(found)) if found else 0.0, scale * 1.1e-16, 1e-300)
+        if self._work.single and self.rounding > 1e-12 * max(self._work.largest, scale):
+            raise GradientCheckError(_NOT_FLOAT64.format(f"inside it, {self._work.single} gives float32"))
+        if outputs and all(_only_float32(output) for output in outputs):
+            raise GradientCheckError(_NOT_FLOAT64.format("every value it returns is a float32 number"))
         return self.rounding
 
     # ------------------------------------------------------------------ many evaluations
@@ -247,12 +254,13 @@ class Function:
         return Differences(*torch.tensor(rows, dtype=torch.float64).reshape(-1, 5).T)
 
     def _batch_size(self, leaf: Leaf) -> int:
-        return BATCH_ELEMENTS // max(1, self._work + leaf.value.numel())
+        return BATCH_ELEMENTS // max(1, self._work.elements + leaf.value.numel())
 
     def _many(self, leaf: Leaf, flat: Tensor, h: float, size: int) -> Differences | None:
         """The same through vmap; None where f cannot be vectorised or gives something else there."""
         if not self._calling.takes_arguments:
-            return self._give_up("it takes no arguments")
+            self._give_up("it takes no arguments")
+            return None
         base = leaf.value.detach()
 
         def shifted(change: Tensor) -> Any:
@@ -266,7 +274,8 @@ class Function:
         except GradientCheckError:
             raise
         except Exception as error:  # whatever vmap cannot do, the loop can
-            return self._give_up(str(error).partition("\n")[0])
+            self._give_up(str(error).partition("\n")[0])
+            return None
         finally:
             self._state.put_back()
         found = Differences(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
@@ -276,7 +285,8 @@ class Function:
         loop = self._one_by_one(leaf, flat[probe], h).central
         allowed = 1e-6 * loop.abs() + 24 * self.rounding / h
         if not bool(((found.central[probe] - loop).abs() <= allowed).all()):
-            return self._give_up("it gives other values when it is vectorised")
+            self._give_up("it gives other values when it is vectorised")
+            return None
         self.vectorised_leaves += 1
         return found
 
@@ -309,7 +319,6 @@ class Function:
                 f"f cannot be vectorised: {reason.rstrip('.')}; leave vectorised=None to have it looped over."
             )
         self._vectorise = False
-        return None
 
     def _finite(self, value: float, leaf: Leaf, flat: int, change: float) -> float:
         if math.isfinite(value):
@@ -327,24 +336,12 @@ _NOT_FLOAT64 = (
 )
 
 
-def refuse_noise(rounding: float, h: float, largest: float, value: float) -> None:
-    """Refuse an f whose digits are lost somewhere inside.
-
-    Parameters
-    ----------
-    rounding : float
-        Standard deviation of one evaluation's rounding.
-    h : float
-        The step.
-    largest : float
-        Largest numerical derivative found.
-    value : float
-        f itself.
-    """
-    if rounding > 1e-11 * abs(value) and rounding / h > 1e-4 * largest:
-        raise GradientCheckError(
-            _NOT_FLOAT64.format(f"rounding throws it by {rounding:.0e} where float64 would by {abs(value) * 1e-16:.0e}")
-        )
+def _only_float32(output: Tensor) -> bool:
+    """Whether float32 holds each number exactly and fewer digits would not: an accident of 1 in 2²⁹."""
+    output = output.flatten()
+    fits = output == output.float().double()
+    short = output == torch.frexp(output)[0].mul(2**16).round().div(2**16).ldexp(torch.frexp(output)[1])
+    return bool(fits.all()) and not bool(short.all())
 
 
 class _Entry:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["pass", "fail", "too small to judge", "on kinks"]
 MARKS: dict[Verdict, str] = {"pass": "✓", "fail": "✗", "too small to judge": "·", "on kinks": "^"}
-WIDTH = 100
+WIDTH = 110
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,9 @@ class ParameterReport:
             if worst is not None:
                 sampled = "sampled " if self.checked < self.size else ""
                 where = f" at {list(worst.index)}" if worst.index else ""
+                verb = "is" if self.wrong == 1 else "are"
                 yield (
-                    f"{self.wrong:,} of {self.checked:,} {sampled}entries {'is' if self.checked == 1 else 'are'} wrong; "
+                    f"{self.wrong:,} of {self.checked:,} {sampled}entries {verb} wrong; "
                     f"worst{where}: analytic {worst.analytic:.6g}, numerical {worst.numeric:.6g}."
                 )
             if self.cause is not None:
@@ -153,6 +154,8 @@ class ParameterReport:
                 f"{self.kinks:,} of {self.checked:,} entries lie on a kink of f (a ReLU at 0, a hinge at its margin, "
                 "a tie of a maximum) and were skipped."
             )
+        if self.verdict == "on kinks":
+            yield "None is left to judge: check at other parameters, such as small random ones."
 
 
 @dataclass(frozen=True)
@@ -229,10 +232,10 @@ class GradientReport:
     @property
     def method(self) -> str:
         """How the numbers were found, in one sentence."""
-        how = "many at once" if self.vectorised else "one at a time"
+        how = ", vectorised" if self.vectorised else ""
         return (
             f"Centred differences in float64, h = {self.h:g}, tolerance {self.tolerance:g}; "
-            f"f = {self.value:.6g}, evaluated {self.evaluations:,} times, {how}."
+            f"f = {self.value:.6g}, {self.evaluations:,} evaluations{how}."
         )
 
     def rows(self) -> list[tuple[str, ...]]:

@@ -111,14 +111,16 @@ class RandomState:
     def __init__(self) -> None:
         self._torch = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-        self._numpy = np.random.get_state(legacy=True)
+        name, key, *rest = np.random.get_state(legacy=True)
+        self._numpy = (name, np.asarray(key).tobytes(), *rest)
         self._python = random.getstate()
 
     def put_back(self) -> None:
         torch.set_rng_state(self._torch)
         if self._cuda is not None:
             torch.cuda.set_rng_state_all(self._cuda)
-        np.random.set_state(self._numpy)
+        name, key, *rest = self._numpy
+        np.random.set_state((name, np.frombuffer(key, dtype=np.uint32), *rest))
         random.setstate(self._python)
 
     def __eq__(self, other: object) -> bool:
@@ -127,8 +129,7 @@ class RandomState:
         return (
             torch.equal(self._torch, other._torch)
             and self._python == other._python
-            and bool(np.array_equal(self._numpy[1], other._numpy[1]))
-            and self._numpy[2:] == other._numpy[2:]
+            and self._numpy == other._numpy
             and (self._cuda is None) == (other._cuda is None)
             and all(map(torch.equal, self._cuda or [], other._cuda or []))
         )

@@ -1,0 +1,1011 @@
+"""What `check("softmax")` and the like hold your functions of Assignment 1 against.
+
+Read it when a message is not enough.  Each exercise is a list of criteria; the first line of a criterion says what
+is asked.  `student.softmax(...)` calls your function, `draw` makes random inputs, `expect` compares.  Grading uses
+these criteria with other random inputs, and adds more: other sizes, extreme values, traps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from course_utils.checking import Draw, Exercise, Form, Student, Unmet, add_contract, expect
+
+# What these exercises ask you to write, and what would do it for you.
+FORBIDDEN = (
+    "torch.softmax",
+    "torch.log_softmax",
+    "torch.logsumexp",
+    "torch.sigmoid",
+    "torch.logsigmoid",
+    "torch.special.expit",
+    "torch.binary_cross_entropy_with_logits",
+    "torch.nn.*",
+    "torch.optim.*",
+    "torch.autograd.*",
+    "torch.func.*",
+    "torchvision.transforms.*",
+)
+
+
+# --- Random problems -------------------------------------------------------------------------------------------------
+
+
+def sizes(draw: Draw) -> tuple[int, int, int]:
+    """Numbers of examples N, features d and classes K; they always differ, so a mixed-up axis shows."""
+    return draw.integer(11, 16), draw.integer(7, 11), draw.integer(3, 7)
+
+
+def labels(draw: Draw, N: int, K: int) -> Tensor:
+    """N labels in random order among which every class occurs."""
+    return torch.cat([torch.arange(K), draw.integers(0, K, N - K)])[draw.permutation(N)]
+
+
+def away_from_zero(draw: Draw, *shape: int) -> Tensor:
+    """Numbers of random sign and of magnitude 0.5 to 2: a bias that cannot be overlooked."""
+    return draw.uniform(0.5, 2.0, *shape) * (draw.integers(0, 2, *shape) * 2 - 1)
+
+
+def problem(draw: Draw, shape: tuple[int, int, int] | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A training set and a linear classifier: X (N, d), y (N,), W (d, K), b (K,)."""
+    N, d, K = shape or sizes(draw)
+    y = labels(draw, N, K) if N >= K else draw.integers(0, K, N)
+    return draw.normal(N, d), y, draw.normal(d, K, scale=0.5), away_from_zero(draw, K)
+
+
+def hinge_problem(draw: Draw, one_class: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `problem`, with margins of every kind: kept, violated a little, violated by far, several at once."""
+    while True:
+        X, y, W, b = problem(draw)
+        if one_class:
+            y = torch.full_like(y, W.shape[1] - 1)
+        margin = wrong_class_margins(X @ W + b, y)
+        kinds = (margin < -1), (-0.9 < margin) & (margin < -0.1), (0.1 < margin) & (margin < 0.9), margin > 1.1
+        several = ((margin > 0).sum(1) > 1).any()
+        if several and all(bool(kind.any()) for kind in kinds) and float(margin.abs().min()) > 1e-3:
+            return X, y, W, b
+
+
+def wrong_class_margins(scores: Tensor, y: Tensor) -> Tensor:
+    """s_k − s_y + 1 for every example and wrong class k, (N, K−1); positive where the margin is violated."""
+    rows = [
+        torch.stack([s[k] - s[label] + 1 for k in range(len(s)) if k != label])
+        for s, label in zip(scores, y.tolist(), strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def svm_problem(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A two-class problem w (d,), b (), X (N, d), y (N,) with a known mixture of margins y(w·x + b)."""
+    N, d, _ = sizes(draw)
+    w, b, y = draw.normal(d), away_from_zero(draw), draw.signs(N)
+    kinds = torch.tensor([[-3.0, -0.2], [0.1, 0.9], [1.1, 1.9], [2.1, 4.0]], dtype=draw.dtype)[torch.arange(N) % 4]
+    wanted = kinds[:, 0] + (kinds[:, 1] - kinds[:, 0]) * draw.uniform(0, 1, N)
+    X = draw.normal(N, d)
+    return w, b, X + ((wanted * y - b - X @ w) / (w @ w))[:, None] * w, y
+
+
+def apart_from_mean(result: Any, expected: Tensor, *counts: int, name: str = "the result") -> Tensor:
+    """`result` as a tensor, times or divided by one of `counts` where that makes it the expected one.
+
+    Whether a mean is taken is a criterion of its own; summing instead should not cost the others too.
+    """
+    got = expect(result, name).shape(*expected.shape).tensor()
+    for factor in (1.0, *counts, *(1 / count for count in counts)):
+        if bool((got * factor - expected).norm() <= 1e-3 * expected.norm()):
+            return got * factor
+    return got
+
+
+def scalar(result: Any, name: str = "the loss") -> Tensor:
+    """A result that is one number, as a 0-d tensor."""
+    return expect(result, name).shape().tensor()
+
+
+# --- Standardising ---------------------------------------------------------------------------------------------------
+
+standardizer = Exercise("standardizer", forbidden=FORBIDDEN)
+
+
+def features(draw: Draw, constant: int = 0) -> Tensor:
+    """Features of different mean and spread, the last `constant` of which have one value each: X (N, d)."""
+    N, d, _ = sizes(draw)
+    X = draw.normal(N, d) * draw.uniform(0.5, 5, d) + draw.uniform(-9, 9, d)
+    return torch.cat([X, draw.uniform(-9, 9, constant).expand(N, -1)], 1)
+
+
+@standardizer.criterion(points=0.5)
+def mean_of_every_feature(student: Student, draw: Draw) -> None:
+    """The mean of every feature over the examples."""
+    X = features(draw)
+    mean, _ = expect(student.standardizer(X)).parts("mean", "std")
+    expect(mean, "mean").close_to(torch.stack([sum(column) / len(X) for column in X.T]))
+
+
+@standardizer.criterion(points=1)
+def population_std(student: Student, draw: Draw) -> None:
+    """The standard deviation of every feature, with the sum of squares divided by N."""
+    X = features(draw)
+    _, std = expect(student.standardizer(X)).parts("mean", "std")
+    variance = sum((x - sum(X) / len(X)) ** 2 for x in X) / len(X)
+    expect(std, "std").close_to(variance**0.5, because="the root of the mean squared distance from the mean")
+    _, std = expect(student.standardizer(X[:1])).parts("mean", "std")
+    expect(std, "std of a single example").finite()  # dividing by N − 1 = 0 shows as NaN
+
+
+@standardizer.criterion(points=1)
+def constant_features_get_one(student: Student, draw: Draw) -> None:
+    """A feature whose entries are all equal gets std 1, whatever its value."""
+    constant = 40  # so many that rounding leaves a tiny std in some of them
+    X = features(draw, constant)
+    X[:, -1] = 0.0
+    _, std = expect(student.standardizer(X)).parts("mean", "std")
+    std = expect(std, "std").shape(X.shape[1]).tensor()
+    expect(std[-constant:], "std of features without spread").close_to(torch.ones(constant, dtype=X.dtype))
+
+
+add_contract(
+    standardizer,
+    lambda draw: (draw.normal(9, 4),),
+    [Form("mean", (4,)), Form("std", (4,))],
+)
+
+
+standardize = Exercise("standardize", forbidden=FORBIDDEN)
+
+
+@standardize.criterion(points=1)
+def own_statistics(student: Student, draw: Draw) -> None:
+    """A set standardised by its own statistics has mean 0 and standard deviation 1 in every feature."""
+    X = features(draw)
+    mean, std = X.mean(0), X.std(0, correction=0)
+    result = expect(student.standardize(X, mean, std)).shape(*X.shape).tensor()
+    zero, one = torch.zeros_like(mean), torch.ones_like(std)
+    expect(result.mean(0), "the result's mean").close_to(zero, atol=1e-6)
+    expect(result.std(0, correction=0), "the result's standard deviation").close_to(one)
+
+
+@standardize.criterion(points=1)
+def given_statistics(student: Student, draw: Draw) -> None:
+    """The statistics given are used, whatever those of the set are: validation and test sets get the training set's."""
+    X = features(draw)
+    mean, std = draw.uniform(-9, 9, X.shape[1]), draw.uniform(0.5, 5, X.shape[1])
+    for part in (X, X[:1]):
+        expected = torch.stack([torch.stack([(x[j] - mean[j]) / std[j] for j in range(len(x))]) for x in part])
+        expect(student.standardize(part, mean, std)).close_to(expected)
+
+
+add_contract(
+    standardize,
+    lambda draw: (draw.normal(9, 4), draw.normal(4), draw.uniform(0.5, 2, 4)),
+    [Form("the result", (9, 4))],
+)
+
+
+# --- Criteria that several costs and gradients share -----------------------------------------------------------------
+
+Call = Callable[..., Any]  # call(student, X, y, W, b, lam)
+
+
+def add_cost_criteria(exercise: Exercise, problem: Call, call: Call) -> None:
+    """Mean and regulariser, for an exercise that returns loss + λ ΣW²."""
+
+    @exercise.criterion(points=0.5, contract=True)
+    def mean_over_examples(student: Student, draw: Draw) -> None:
+        """The loss is a mean over examples: with every example twice it stays the same."""
+        X, y, W, b = problem(draw)
+        once = scalar(call(student, X, y, W, b, 0.0))
+        twice = call(student, torch.cat([X, X]), torch.cat([y, y]), W, b, 0.0)
+        expect(twice, "the loss with every example twice").close_to(once)
+
+    @exercise.criterion(points=1)
+    def regulariser(student: Student, draw: Draw) -> None:
+        """λ adds λ ΣW² to the loss, however many examples there are (b = 0 here)."""
+        X, y, W, b = problem(draw)
+        lam, zero = draw.number(0.1, 0.5), torch.zeros_like(b)
+        loss, penalty = scalar(call(student, X, y, W, zero, 0.0)), lam * sum(v**2 for v in W.flatten())
+        cost = call(student, X, y, W, zero, lam)
+        expect(cost, "the cost").close_to(loss + penalty, penalty=penalty, sizes={"N": len(X)})
+
+    @exercise.criterion(points=0.5, contract=True)
+    def bias_is_not_regularised(student: Student, draw: Draw) -> None:
+        """λ adds the same whatever b is."""
+        X, y, W, b = problem(draw)
+        lam = draw.number(0.1, 0.5)
+        added = [
+            scalar(call(student, X, y, W, bias, lam)) - scalar(call(student, X, y, W, bias, 0.0))
+            for bias in (torch.zeros_like(b), b)
+        ]
+        expect(added[1], "what λ adds").close_to(added[0], because="what it adds where b = 0")
+
+
+def add_gradient_criteria(
+    exercise: Exercise, loss: Call, problem: Call, call: Call, *, mean_over_classes: bool = False
+) -> None:
+    """Gradient of b, mean and regulariser, for an exercise that returns the gradients of loss + λ ΣW²."""
+
+    @exercise.criterion(points=1)
+    def gradient_of_b(student: Student, draw: Draw) -> None:
+        """The gradient of the loss with respect to b (λ = 0; as a mean or as a sum)."""
+        X, y, W, b = problem(draw)
+        _, expected = gradients_by_autograd(loss, X, y, W, b)
+        _, grad_b = expect(call(student, X, y, W, b, 0.0)).parts("grad_W", "grad_b")
+        N, K = len(X), b.numel()
+        grad_b = apart_from_mean(grad_b, expected, *((N, K, N * K) if mean_over_classes else (N,)), name="grad_b")
+        expect(grad_b, "grad_b").close_to(expected, because="autograd's result")
+
+    @exercise.criterion(points=0.5, contract=True)
+    def mean_over_examples(student: Student, draw: Draw) -> None:
+        """The gradients are those of a mean over examples: with every example twice they stay the same."""
+        X, y, W, b = problem(draw)
+        once = expect(call(student, X, y, W, b, 0.0)).parts("grad_W", "grad_b")
+        twice = expect(call(student, torch.cat([X, X]), torch.cat([y, y]), W, b, 0.0)).parts("grad_W", "grad_b")
+        for name, one, two in zip(("grad_W", "grad_b"), once, twice, strict=True):
+            one = expect(one, name).tensor()
+            expect(one, name).all(bool((one != 0).any()), f"every entry of {name} is 0")
+            expect(two, f"{name} with every example twice").close_to(one)
+
+    @exercise.criterion(points=0.5)
+    def regulariser(student: Student, draw: Draw) -> None:
+        """λ adds 2λW to the gradient of W, however many examples there are."""
+        X, y, W, b = problem(draw)
+        lam = draw.number(0.1, 0.5)
+        without, _ = expect(call(student, X, y, W, b, 0.0)).parts("grad_W", "grad_b")
+        grad_W, _ = expect(call(student, X, y, W, b, lam)).parts("grad_W", "grad_b")
+        without = expect(without, "grad_W").shape(*W.shape).tensor()
+        expect(grad_W, "grad_W").close_to(without + 2 * lam * W, regularised=W, lam=lam)
+
+    @exercise.criterion(points=0.5, contract=True)
+    def bias_is_not_regularised(student: Student, draw: Draw) -> None:
+        """λ adds nothing to the gradient of b."""
+        X, y, W, b = problem(draw)
+        _, without = expect(call(student, X, y, W, b, 0.0)).parts("grad_W", "grad_b")
+        _, grad_b = expect(call(student, X, y, W, b, draw.number(0.1, 0.5))).parts("grad_W", "grad_b")
+        expect(grad_b, "grad_b").close_to(expect(without, "grad_b").tensor(), because="grad_b where λ = 0")
+
+
+def gradients_by_autograd(loss: Call, X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of loss(X, y, W, b) with respect to W and b."""
+    leaves = W.clone().requires_grad_(), b.clone().requires_grad_()
+    return torch.autograd.grad(loss(X, y, *leaves), leaves)
+
+
+# --- Binary SVM ------------------------------------------------------------------------------------------------------
+
+
+def svm_as_problem(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`svm_problem` in the order X, y, w, b."""
+    w, b, X, y = svm_problem(draw)
+    return X, y, w, b
+
+
+def binary_hinge(X: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """The mean hinge loss, one example at a time."""
+    return sum(F.relu(1 - label * (w.dot(x) + b)) for x, label in zip(X, y, strict=True)) / len(X)
+
+
+binary_svm_cost = Exercise("binary_svm_cost", forbidden=FORBIDDEN)
+
+
+@binary_svm_cost.criterion(points=1)
+def hinge_loss(student: Student, draw: Draw) -> None:
+    """The hinge loss max(0, 1 − y(w·x + b)) of the examples (λ = 0; as a mean or as a sum)."""
+    for _ in range(2):
+        w, b, X, y = svm_problem(draw)
+        expected = binary_hinge(X, y, w, b)
+        loss = apart_from_mean(student.binary_svm_cost(w, b, X, y, 0.0), expected, len(X))
+        expect(loss, "the loss").close_to(expected)
+
+
+add_cost_criteria(
+    binary_svm_cost, svm_as_problem, lambda student, X, y, w, b, lam: student.binary_svm_cost(w, b, X, y, lam)
+)
+add_contract(
+    binary_svm_cost,
+    lambda draw: (draw.normal(4), draw.normal(), draw.normal(9, 4), draw.signs(9), 0.1),
+    [Form("the cost", (), scalar="tensor")],
+)
+
+
+binary_svm_gradients = Exercise("binary_svm_gradients", forbidden=FORBIDDEN)
+
+
+@binary_svm_gradients.criterion(points=1)
+def gradient_of_w(student: Student, draw: Draw) -> None:
+    """The gradient of the hinge loss with respect to w (λ = 0; as a mean or as a sum)."""
+    for _ in range(2):
+        w, b, X, y = svm_problem(draw)
+        expected, _ = gradients_by_autograd(binary_hinge, X, y, w, b)
+        grad_w, _ = expect(student.binary_svm_gradients(w, b, X, y, 0.0)).parts("grad_w", "grad_b")
+        grad_w = apart_from_mean(grad_w, expected, len(X), name="grad_w")
+        expect(grad_w, "grad_w").close_to(expected, because="autograd's result")
+
+
+add_gradient_criteria(
+    binary_svm_gradients,
+    binary_hinge,
+    svm_as_problem,
+    lambda student, X, y, w, b, lam: student.binary_svm_gradients(w, b, X, y, lam),
+)
+add_contract(
+    binary_svm_gradients,
+    lambda draw: (draw.normal(4), draw.normal(), draw.normal(9, 4), draw.signs(9), 0.1),
+    [Form("grad_w", (4,)), Form("grad_b")],
+)
+
+
+# --- Scores, softmax, cross-entropy ----------------------------------------------------------------------------------
+
+linear_scores = Exercise("linear_scores", forbidden=FORBIDDEN)
+
+
+@linear_scores.criterion(points=1)
+def weighted_sums(student: Student, draw: Draw) -> None:
+    """Score k of an example is the sum of its features, weighted by column k of W (b = 0 here)."""
+    X, _, W, b = problem(draw)
+    expected = torch.stack([torch.stack([sum(x * column) for column in W.T]) for x in X])
+    expect(student.linear_scores(X, W, torch.zeros_like(b)), "the scores").close_to(expected)
+
+
+@linear_scores.criterion(points=0.5)
+def bias_is_added(student: Student, draw: Draw) -> None:
+    """b is added to the scores of every example."""
+    X, _, W, b = problem(draw)
+    without = expect(student.linear_scores(X, W, torch.zeros_like(b)), "the scores").tensor()
+    expect(student.linear_scores(X, W, b), "the scores").close_to(
+        torch.stack([row + b for row in without]), because="the scores where b = 0, plus b"
+    )
+
+
+add_contract(
+    linear_scores,
+    lambda draw: (draw.normal(9, 4), draw.normal(4, 3), draw.normal(3)),
+    [Form("the scores", (9, 3))],
+)
+
+
+softmax = Exercise("softmax", forbidden=FORBIDDEN)
+
+
+@softmax.criterion(points=1)
+def follows_the_exponentials(student: Student, draw: Draw) -> None:
+    """Within a row the probabilities are in the ratio of the exponentials of the scores."""
+    N, _, K = sizes(draw)
+    for _ in range(2):
+        scores = draw.normal(N, K)
+        probs = expect(student.softmax(scores), "the probabilities").shape(N, K).tensor()
+        expect(probs / probs[:, :1], "p[i, k] / p[i, 0]").close_to(torch.exp(scores - scores[:, :1]))
+
+
+@softmax.criterion(points=0.5, contract=True)
+def rows_sum_to_one(student: Student, draw: Draw) -> None:
+    """Every row of the result is non-negative and sums to one."""
+    N, _, K = sizes(draw)
+    probs = expect(student.softmax(draw.normal(N, K)), "the probabilities").shape(N, K).tensor()
+    expect(probs).all(probs >= 0, "a probability is negative")
+    expect(probs.sum(1), "the sum of a row").close_to(torch.ones(N, dtype=torch.float64))
+
+
+@softmax.criterion(points=1)
+def no_overflow(student: Student, draw: Draw) -> None:
+    """Scores around 1000 and −1000 do no harm: adding a number to all scores changes nothing."""
+    N, _, K = sizes(draw)
+    scores = draw.normal(N, K)
+    usual = expect(student.softmax(scores), "the probabilities").shape(N, K).tensor()
+    for shift in (1000.0, -1000.0):
+        shifted = student.softmax(scores + shift)
+        expect(shifted, f"the probabilities for scores around {shift:g}").close_to(usual)
+    apart = torch.where(torch.arange(N * K).reshape(N, K) % K == draw.integer(0, K), scores + 1000, scores - 1000)
+    expect(student.softmax(apart), "the probabilities for scores of 1000 beside −1000").finite()
+    raised = expect(student.softmax(scores + torch.eye(N, K)), "the probabilities").shape(N, K).tensor()
+    expect(raised).all(raised[0, 0] > usual[0, 0], "a larger score does not give a larger probability")
+
+
+add_contract(softmax, lambda draw: (draw.normal(5, 3),), [Form("the probabilities", (5, 3))])
+
+
+cross_entropy = Exercise("cross_entropy", forbidden=FORBIDDEN)
+
+
+@cross_entropy.criterion(points=1)
+def minus_log_probability(student: Student, draw: Draw) -> None:
+    """The loss is −log p of the true class, p being the softmax of the scores (as a mean or as a sum)."""
+    N, _, K = sizes(draw)
+    for _ in range(2):
+        scores, y = draw.normal(N, K, scale=2), labels(draw, N, K)
+        probs = torch.exp(scores) / torch.exp(scores).sum(1, keepdim=True)
+        expected = -sum(torch.log(p[label]) for p, label in zip(probs, y, strict=True)) / N
+        loss = apart_from_mean(student.cross_entropy(scores, y), expected, N)
+        expect(loss, "the loss").close_to(expected, sizes={"K": K})
+
+
+@cross_entropy.criterion(points=0.5, contract=True)
+def mean_over_examples(student: Student, draw: Draw) -> None:
+    """The loss is a mean over examples: with every example twice it stays the same."""
+    N, _, K = sizes(draw)
+    scores, y = draw.normal(N, K), labels(draw, N, K)
+    once = scalar(student.cross_entropy(scores, y))
+    twice = student.cross_entropy(torch.cat([scores, scores]), torch.cat([y, y]))
+    expect(twice, "the loss with every example twice").close_to(once)
+
+
+@cross_entropy.criterion(points=0.5)
+def large_scores_do_not_overflow(student: Student, draw: Draw) -> None:
+    """Scores around 1000 and −1000 do no harm: adding a number to all scores changes nothing."""
+    N, _, K = sizes(draw)
+    scores, y = draw.normal(N, K), labels(draw, N, K)
+    usual = scalar(student.cross_entropy(scores, y))
+    other = scalar(student.cross_entropy(scores, (y + 1) % K))
+    expect(usual).all(usual != other, "the loss does not depend on the labels")
+    for shift in (1000.0, -1000.0):
+        expect(student.cross_entropy(scores + shift, y), f"the loss for scores around {shift:g}").close_to(usual)
+    apart = torch.where(F.one_hot(y, K) > 0, scores + 1000, scores - 1000)
+    expect(scalar(student.cross_entropy(apart, y)), "the loss where the true class is far ahead").finite()
+
+
+@cross_entropy.criterion(points=1)
+def no_logarithm_of_zero(student: Student, draw: Draw) -> None:
+    """Where p of the true class is too small for a float, the loss is large but finite and right."""
+    N, _, K = sizes(draw)
+    scores, y = draw.normal(N, K), labels(draw, N, K)
+    scores = torch.where(F.one_hot(y, K) > 0, scores - 690, scores + 690)  # p is about exp(−1380)
+    expected = F.cross_entropy(scores, y)
+    loss = apart_from_mean(student.cross_entropy(scores, y), expected, N)
+    expect(loss, "the loss").close_to(expected, because="from the scores it can be had without log(0)")
+
+
+add_contract(
+    cross_entropy,
+    lambda draw: (draw.normal(9, 4), draw.labels(9, 4)),
+    [Form("the loss")],
+)
+
+
+# --- The classifier: cost, accuracy, gradients -----------------------------------------------------------------------
+
+
+def cross_entropy_of(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    """The mean cross-entropy of a linear classifier, by PyTorch."""
+    return F.cross_entropy(X @ W + b, y)
+
+
+cost = Exercise("cost", forbidden=FORBIDDEN)
+
+
+@cost.criterion(points=1)
+def loss_of_the_scores(student: Student, draw: Draw) -> None:
+    """Without regulariser (λ = 0) the cost is the cross-entropy of the scores (as a mean or as a sum)."""
+    for _ in range(2):
+        X, y, W, b = problem(draw)
+        expected = cross_entropy_of(X, y, W, b)
+        loss = apart_from_mean(student.cost(X, y, W, b, 0.0), expected, len(X), name="the cost")
+        expect(loss, "the cost").close_to(expected)
+
+
+add_cost_criteria(cost, problem, lambda student, X, y, W, b, lam: student.cost(X, y, W, b, lam))
+add_contract(
+    cost,
+    lambda draw: (*problem(draw, (9, 4, 3)), 0.1),
+    [Form("the cost")],
+)
+
+
+accuracy = Exercise("accuracy", forbidden=FORBIDDEN)
+
+
+def partly_right(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+    """A classifier that is right on a known share of the examples, its bias zero: X, y, W, b, share."""
+    X, y, W, b = problem(draw)
+    order = (X @ W).argsort(1)  # from the smallest score to the largest
+    right = draw.integer(3, 6)
+    y = torch.where(draw.permutation(len(X)) < right, order[:, -1], order[:, 1])  # others: next to the smallest
+    return X, y, W, torch.zeros_like(b), right / len(X)
+
+
+@accuracy.criterion(points=1)
+def share_of_correct_predictions(student: Student, draw: Draw) -> None:
+    """The share of examples, between 0 and 1, whose largest score is that of their class (b = 0 here)."""
+    for _ in range(2):
+        X, y, W, b, share = partly_right(draw)
+        got = student.accuracy(X, y, W, b)
+        expect(got, "the accuracy").close_to(share)
+
+
+@accuracy.criterion(points=0.5, contract=True)
+def bias_takes_part(student: Student, draw: Draw) -> None:
+    """b counts: it is as good as a weight on one more feature that is always 1."""
+    while True:
+        X, _, W, b = problem(draw)
+        y = (X @ W + 2 * b).argmax(1)
+        if bool(((X @ W).argmax(1) != y).any()):
+            break
+    as_feature = torch.cat([X, torch.ones_like(X[:, :1])], 1), y, torch.cat([W, 2 * b[None]]), torch.zeros_like(b)
+    expected = scalar(student.accuracy(*as_feature), "the accuracy")
+    expect(student.accuracy(X, y, W, 2 * b), "the accuracy").close_to(expected)
+
+
+add_contract(
+    accuracy,
+    lambda draw: problem(draw, (9, 4, 3)),
+    [Form("the accuracy", (), scalar="float")],
+)
+
+
+cross_entropy_gradients = Exercise("cross_entropy_gradients", forbidden=FORBIDDEN)
+
+
+@cross_entropy_gradients.criterion(points=1)
+def gradient_of_W(student: Student, draw: Draw) -> None:
+    """The gradient of the cross-entropy with respect to W (λ = 0; as a mean or as a sum)."""
+    for _ in range(2):
+        X, y, W, b = problem(draw)
+        expected, _ = gradients_by_autograd(cross_entropy_of, X, y, W, b)
+        grad_W, _ = expect(student.cross_entropy_gradients(X, y, W, b, 0.0)).parts("grad_W", "grad_b")
+        grad_W = apart_from_mean(grad_W, expected, len(X), name="grad_W")
+        expect(grad_W, "grad_W").close_to(expected, because="autograd's result", sizes={"K": len(b)})
+
+
+add_gradient_criteria(
+    cross_entropy_gradients,
+    cross_entropy_of,
+    problem,
+    lambda student, X, y, W, b, lam: student.cross_entropy_gradients(X, y, W, b, lam),
+)
+add_contract(
+    cross_entropy_gradients,
+    lambda draw: (*problem(draw, (9, 4, 3)), 0.1),
+    [Form("grad_W", (4, 3)), Form("grad_b", (3,))],
+)
+
+
+# --- Multi-class hinge loss ------------------------------------------------------------------------------------------
+
+
+def hinge_of(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    """The mean multi-class hinge loss of a linear classifier, one margin at a time."""
+    return F.relu(wrong_class_margins(X @ W + b, y)).sum() / len(X)
+
+
+multiclass_hinge = Exercise("multiclass_hinge", forbidden=FORBIDDEN)
+
+
+def well_separated(draw: Draw, N: int, K: int) -> tuple[Tensor, Tensor]:
+    """Scores (N, K) and labels (N,): every true class leads by more than 2."""
+    y = labels(draw, N, K)
+    return torch.where(F.one_hot(y, K) > 0, draw.uniform(3, 5, N, K), draw.uniform(-1, 1, N, K)), y
+
+
+@multiclass_hinge.criterion(points=1)
+def violated_margins(student: Student, draw: Draw) -> None:
+    """Every wrong class adds max(0, s_k − s_y + 1) (as a mean or as a sum over examples)."""
+    for _ in range(2):
+        X, y, W, b = hinge_problem(draw)
+        expected = hinge_of(X, y, W, b)
+        # A constant added to every loss is the business of another criterion.
+        constant = scalar(student.multiclass_hinge(*well_separated(draw, len(X), len(b))))
+        loss = apart_from_mean(scalar(student.multiclass_hinge(X @ W + b, y)) - constant, expected, len(X))
+        expect(loss, "the loss, less that of well separated scores").close_to(expected, sizes={"K": len(b)})
+
+
+@multiclass_hinge.criterion(points=0.5, contract=True)
+def kept_margins_cost_nothing(student: Student, draw: Draw) -> None:
+    """Where the true class leads by more than the margin the loss is 0: the true class itself does not count."""
+    N, _, K = sizes(draw)
+    loss = student.multiclass_hinge(*well_separated(draw, N, K))
+    expect(loss, "the loss").close_to(torch.tensor(0.0, dtype=torch.float64), atol=1e-9)
+
+
+@multiclass_hinge.criterion(points=0.5, contract=True, name="mean_over_examples")
+def hinge_mean_over_examples(student: Student, draw: Draw) -> None:
+    """The loss is a mean over examples: with every example twice it stays the same."""
+    X, y, W, b = hinge_problem(draw)
+    scores = X @ W + b
+    once = scalar(student.multiclass_hinge(scores, y))
+    twice = student.multiclass_hinge(torch.cat([scores, scores]), torch.cat([y, y]))
+    expect(twice, "the loss with every example twice").close_to(once)
+
+
+add_contract(
+    multiclass_hinge,
+    lambda draw: (draw.normal(9, 4), draw.labels(9, 4)),
+    [Form("the loss")],
+)
+
+
+multiclass_hinge_gradients = Exercise("multiclass_hinge_gradients", forbidden=FORBIDDEN)
+
+
+@multiclass_hinge_gradients.criterion(points=1)
+def columns_of_wrong_classes(student: Student, draw: Draw) -> None:
+    """The gradient of the columns of W that belong to wrong classes (λ = 0; as a mean or as a sum)."""
+    for _ in range(2):
+        X, y, W, b = hinge_problem(draw, one_class=True)  # every example belongs to the last class
+        expected, _ = gradients_by_autograd(hinge_of, X, y, W, b)
+        grad_W, _ = expect(student.multiclass_hinge_gradients(X, y, W, b, 0.0)).parts("grad_W", "grad_b")
+        grad_W = expect(grad_W, "grad_W").shape(*W.shape).tensor()[:, :-1]
+        expected = expected[:, :-1]
+        grad_W = apart_from_mean(grad_W, expected, len(X))
+        expect(grad_W, "grad_W[:, wrong classes]").close_to(expected, because="autograd's result")
+
+
+@multiclass_hinge_gradients.criterion(points=1)
+def column_of_the_true_class(student: Student, draw: Draw) -> None:
+    """The gradient of the column of W that belongs to the true class (λ = 0; as a mean or as a sum)."""
+    X, y, W, b = hinge_problem(draw, one_class=True)  # every example belongs to the last class
+    expected, _ = gradients_by_autograd(hinge_of, X, y, W, b)
+    grad_W, _ = expect(student.multiclass_hinge_gradients(X, y, W, b, 0.0)).parts("grad_W", "grad_b")
+    grad_W = expect(grad_W, "grad_W").shape(*W.shape).tensor()[:, -1]
+    grad_W = apart_from_mean(grad_W, expected[:, -1], len(X))
+    expect(grad_W, "grad_W[:, true class]").close_to(expected[:, -1], because="autograd's result")
+
+
+add_gradient_criteria(
+    multiclass_hinge_gradients,
+    hinge_of,
+    hinge_problem,
+    lambda student, X, y, W, b, lam: student.multiclass_hinge_gradients(X, y, W, b, lam),
+)
+add_contract(
+    multiclass_hinge_gradients,
+    lambda draw: (*problem(draw, (9, 4, 3)), 0.1),
+    [Form("grad_W", (4, 3)), Form("grad_b", (3,))],
+)
+
+
+# --- Mini-batch gradient descent -------------------------------------------------------------------------------------
+
+minibatch_gd = Exercise("minibatch_gd", forbidden=FORBIDDEN)
+
+
+@dataclass
+class Training:
+    """One call of `minibatch_gd`, with a gradient function that notes how it is called.
+
+    The gradients that it answers have nothing to do with a loss: every example has random numbers of its own, and
+    a batch gets the sum of those of its examples.
+    """
+
+    draw: Draw
+    N: int
+    batch_size: int
+    epochs: int
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        d, K = self.draw.integer(3, 6), self.N + self.draw.integer(6, 9)
+        self.X = torch.cat([1.0 + self.draw.permutation(self.N)[:, None], self.draw.normal(self.N, d - 1)], 1)
+        self.X = self.X.to(self.draw.dtype)
+        self.y = self.draw.permutation(self.N)  # no two examples share a label, or a first feature
+        self.W, self.b = self.draw.normal(d, K), self.draw.normal(K)
+        self.lam, self.lr = self.draw.number(0.1, 0.5), self.draw.number(0.01, 0.1)
+        self._answers = self.draw.normal(self.N, d, K), self.draw.normal(self.N, K)
+
+    def run(self, student: Student, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Call the student's function; returns its W and b."""
+        given = {"lam": self.lam, "lr": self.lr, "batch_size": self.batch_size, "epochs": self.epochs}
+        generator = generator or self.draw.generator()
+        result = student.minibatch_gd(self.X, self.y, self.W, self.b, self.gradients, **given, generator=generator)
+        W, b = expect(result).parts("W", "b")
+        return expect(W, "W").shape(*self.W.shape).tensor(), expect(b, "b").shape(*self.b.shape).tensor()
+
+    def gradients(self, *positional: Any, **named: Any) -> tuple[Tensor, Tensor]:
+        """What the student's function is given as `gradients`."""
+        call = dict(zip(("X", "y", "W", "b", "lam"), positional, strict=False)) | named
+        for name in "XyWb":
+            if not isinstance(call.get(name), Tensor):
+                raise Unmet(f"gradients(X, y, W, b, lam) was called without a tensor {name}.", "type")
+        if call["X"].ndim != 2 or call["y"].shape != call["X"].shape[:1]:
+            shapes = f"X of shape {tuple(call['X'].shape)} and y of shape {tuple(call['y'].shape)}"
+            raise Unmet(f"gradients was called with {shapes}; a batch has shapes (n, d) and (n,).", "shape")
+        examples = self._which(call["X"], call["y"])
+        answer = tuple(a[examples].sum(0) for a in self._answers)
+        self.calls.append({**call, "positional": len(positional), "examples": examples, "answer": answer})
+        return answer[0].clone(), answer[1].clone()
+
+    def _which(self, X: Tensor, y: Tensor) -> Tensor:
+        """The numbers of a batch's examples: by the first feature, or by the label where X was changed."""
+        same = X[:, :1] == self.X[:, 0]
+        if not bool(same.any(1).all()):
+            same = y[:, None] == self.y
+        if not bool(same.any(1).all()):
+            raise Unmet("gradients was called with examples that are not among those given.")
+        return same.to(torch.int64).argmax(1)
+
+    @property
+    def batches(self) -> list[dict[str, Any]]:
+        """The calls, less those that repeat the batch just before them."""
+        repeats = [k > 0 and torch.equal(c["examples"], self.calls[k - 1]["examples"]) for k, c in enumerate(self.calls)]
+        return [c for c, repeated in zip(self.calls, repeats, strict=True) if not repeated]
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """The number of examples of every batch."""
+        return [len(c["examples"]) for c in self.batches]
+
+    @property
+    def order(self) -> Tensor:
+        """The examples in the order in which they were used, (epochs, N)."""
+        used = torch.cat([c["examples"] for c in self.batches]) if self.calls else torch.zeros(0)
+        if len(used) != self.epochs * self.N:
+            raise Unmet(f"In {self.epochs} epochs of {self.N} examples, gradients was given {len(used)} examples.")
+        return used.reshape(self.epochs, self.N)
+
+    def after(self, steps: int) -> tuple[Tensor, Tensor]:
+        """The right W and b after so many steps."""
+        if not self.calls:
+            raise Unmet("gradients was never called.")
+        answers = [c["answer"] for c in self.batches[:steps]]
+        return self.W - self.lr * sum(a[0] for a in answers), self.b - self.lr * sum(a[1] for a in answers)
+
+
+def whole_batches(draw: Draw, epochs: int) -> Training:
+    """Batches of a size that divides the number of examples."""
+    batch_size = draw.integer(4, 6)
+    return Training(draw, N=6 * batch_size, batch_size=batch_size, epochs=epochs)
+
+
+@minibatch_gd.criterion(points=1)
+def every_example_once_an_epoch(student: Student, draw: Draw) -> None:
+    """Each epoch uses every example once."""
+    training = whole_batches(draw, epochs=3)
+    training.run(student)
+    for epoch, order in enumerate(training.order):
+        missing = training.N - len(set(order.tolist()))
+        expect(order).all(missing == 0, f"in epoch {epoch}, {missing} of {training.N} examples were left out")
+
+
+@minibatch_gd.criterion(points=0.5)
+def batches_have_the_given_size(student: Student, draw: Draw) -> None:
+    """Every batch has `batch_size` examples (N is a multiple of it here)."""
+    training = whole_batches(draw, epochs=2)
+    training.run(student)
+    wrong = [size for size in training.batch_sizes if size != training.batch_size]
+    expect(wrong).all(bool(training.calls), "gradients was never called")
+    expect(wrong).all(not wrong, f"batch_size is {training.batch_size}, but there are batches of {wrong[:3]}")
+
+
+@minibatch_gd.criterion(points=0.5)
+def last_batch_is_what_is_left(student: Student, draw: Draw) -> None:
+    """Where batch_size does not divide N, the last batch of an epoch has the examples that are left."""
+    batch_size = draw.integer(5, 8)
+    training = Training(draw, N=3 * batch_size + 1, batch_size=batch_size, epochs=2)
+    training.run(student)
+    expected = 2 * [batch_size, batch_size, batch_size, 1]
+    expect(training.batch_sizes, "the list of batch sizes").equal(expected)
+
+
+@minibatch_gd.criterion(points=0.5)
+def examples_keep_their_labels(student: Student, draw: Draw) -> None:
+    """Every batch has rows of X, unchanged, and the labels that belong to them."""
+    training = whole_batches(draw, epochs=2)
+    training.run(student)
+    expect(training.calls).all(bool(training.calls), "gradients was never called")
+    for call in training.calls:
+        expect(call["X"], "a batch's X").close_to(training.X[call["examples"]])
+        expect(call["y"], "a batch's y").equal(training.y[call["examples"]])
+
+
+@minibatch_gd.criterion(points=0.5)
+def new_order_every_epoch(student: Student, draw: Draw) -> None:
+    """Every epoch has the examples in a new random order, so that they meet in new batches."""
+    training = whole_batches(draw, epochs=3)
+    training.run(student)
+    orders = [torch.arange(training.N), *training.order]
+    for before, after in zip(orders, orders[1:], strict=False):
+        old, new = (
+            {frozenset(batch.tolist()) for batch in order.split(training.batch_size)} for order in (before, after)
+        )
+        expect(after).all(old != new, "the same examples meet in the same batches again: shuffle examples, not batches")
+        # Which place of `before` do neighbours of `after` come from?  In a shuffle few are neighbours still.
+        place = before.argsort()[after]
+        still = int(((place[1:] - place[:-1]).abs() == 1).sum())
+        expect(after).all(still < 0.75 * training.N, "neighbours stay neighbours: the order is not shuffled")
+
+
+@minibatch_gd.criterion(points=0.5)
+def step_of_W(student: Student, draw: Draw) -> None:
+    """A step moves W by −lr times its gradient, and the new W is returned."""
+    training = Training(draw, N=9, batch_size=9, epochs=1)
+    W, _ = training.run(student)
+    expect(W, "W").close_to(training.after(1)[0], because="one batch with all examples, so one step")
+
+
+@minibatch_gd.criterion(points=0.5)
+def step_of_b(student: Student, draw: Draw) -> None:
+    """A step moves b by −lr times its gradient, and the new b is returned."""
+    training = Training(draw, N=9, batch_size=9, epochs=1)
+    _, b = training.run(student)
+    expect(b, "b").close_to(training.after(1)[1], because="one batch with all examples, so one step")
+
+
+@minibatch_gd.criterion(points=1)
+def steps_build_on_each_other(student: Student, draw: Draw) -> None:
+    """Each step starts from where the one before ended, and the last one's result is returned."""
+    training = whole_batches(draw, epochs=2)
+    W, b = training.run(student)
+    for k, call in enumerate(training.batches):
+        for name, expected in zip("Wb", training.after(k) if k else (training.W, training.b), strict=True):
+            expect(call[name], f"the {name} of call {k + 1} of gradients").close_to(expected)
+    for name, got, expected in zip("Wb", (W, b), training.after(len(training.batches)), strict=True):
+        expect(got, f"the {name} returned").close_to(expected, because=f"all {len(training.batches)} steps")
+
+
+@minibatch_gd.criterion(points=0.5)
+def lambda_is_handed_on(student: Student, draw: Draw) -> None:
+    """`gradients(X, y, W, b, lam)` gets λ as it is, and all five arguments by position."""
+    training = whole_batches(draw, epochs=1)
+    training.run(student)
+    expect(training.calls).all(bool(training.calls), "gradients was never called")
+    for call in training.calls:
+        expect(call.get("lam"), "λ as gradients got it").equal(training.lam)
+        by_position = call["positional"] == 5
+        expect(call).all(by_position, f"gradients got {call['positional']} arguments by position, not 5")
+
+
+def training_arguments(draw: Draw) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Valid arguments of `minibatch_gd`: those by position, and those by name."""
+    answer = draw.normal(4, 3), draw.normal(3)
+
+    def gradients(X: Tensor, y: Tensor, W: Tensor, b: Tensor, lam: float) -> tuple[Tensor, Tensor]:
+        return X.sum() * answer[0] + lam * W, X.sum() * answer[1]
+
+    named = {"lam": 0.1, "lr": 0.01, "batch_size": 4, "epochs": 2, "generator": draw.generator()}
+    return (*problem(draw, (9, 4, 3)), gradients), named
+
+
+add_contract(minibatch_gd, training_arguments, [Form("W", (4, 3)), Form("b", (3,))])
+
+
+# --- Bonus: binary cross-entropy -------------------------------------------------------------------------------------
+
+
+def bce_of(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    """The binary cross-entropy of a linear classifier, a mean over examples and classes, by PyTorch."""
+    return F.binary_cross_entropy_with_logits(X @ W + b, F.one_hot(y, len(b)).to(X.dtype))
+
+
+binary_cross_entropy = Exercise("binary_cross_entropy", bonus=True, forbidden=FORBIDDEN)
+
+
+@binary_cross_entropy.criterion(points=1)
+def both_outcomes_count(student: Student, draw: Draw) -> None:
+    """Every class adds −log p where it is the true one, else −log(1 − p), p = σ(score) (as a mean or as a sum)."""
+    N, _, K = sizes(draw)
+    for _ in range(2):
+        scores, y = draw.normal(N, K, scale=2), labels(draw, N, K)
+        probs = 1 / (1 + torch.exp(-scores))
+        expected = -torch.where(F.one_hot(y, K) > 0, probs, 1 - probs).log().mean()
+        loss = apart_from_mean(student.binary_cross_entropy(scores, y), expected, N, K, N * K)
+        expect(loss, "the loss").close_to(expected)
+
+
+@binary_cross_entropy.criterion(points=0.5, contract=True, name="mean_over_examples")
+def bce_mean_over_examples(student: Student, draw: Draw) -> None:
+    """The loss is a mean over examples: with every example twice it stays the same."""
+    N, _, K = sizes(draw)
+    scores, y = draw.normal(N, K), labels(draw, N, K)
+    once = scalar(student.binary_cross_entropy(scores, y))
+    twice = student.binary_cross_entropy(torch.cat([scores, scores]), torch.cat([y, y]))
+    expect(twice, "the loss with every example twice").close_to(once)
+
+
+@binary_cross_entropy.criterion(points=0.5, contract=True)
+def mean_over_classes(student: Student, draw: Draw) -> None:
+    """The loss is a mean over classes too: with all scores 0 it is log 2, however many classes there are."""
+    N, _, K = sizes(draw)
+    scores, expected = draw.normal(N, K) * 0, torch.tensor(2.0, dtype=draw.dtype).log()
+    loss = apart_from_mean(student.binary_cross_entropy(scores, labels(draw, N, K)), expected, N)
+    expect(loss, "the loss").close_to(expected, sizes={"K": K})
+
+
+@binary_cross_entropy.criterion(points=1)
+def right_for_large_scores(student: Student, draw: Draw) -> None:
+    """Scores of 1000 and −1000 give the loss that they should, without overflow or log(0)."""
+    N, _, K = sizes(draw)
+    scores, y = draw.normal(N, K) + 1000 * (draw.integers(0, 2, N, K) * 2 - 1), labels(draw, N, K)
+    expected = F.binary_cross_entropy_with_logits(scores, F.one_hot(y, K).to(scores.dtype))
+    loss = apart_from_mean(student.binary_cross_entropy(scores, y), expected, N, K, N * K)
+    expect(loss, "the loss").close_to(expected)
+
+
+add_contract(binary_cross_entropy, lambda draw: (draw.normal(9, 4), draw.labels(9, 4)), [Form("the loss")])
+
+
+binary_cross_entropy_gradients = Exercise("binary_cross_entropy_gradients", bonus=True, forbidden=FORBIDDEN)
+
+
+@binary_cross_entropy_gradients.criterion(points=1, name="gradient_of_W")
+def bce_gradient_of_W(student: Student, draw: Draw) -> None:
+    """The gradient of the binary cross-entropy with respect to W (λ = 0; as a mean or as a sum)."""
+    for _ in range(2):
+        X, y, W, b = problem(draw)
+        expected, _ = gradients_by_autograd(bce_of, X, y, W, b)
+        grad_W, _ = expect(student.binary_cross_entropy_gradients(X, y, W, b, 0.0)).parts("grad_W", "grad_b")
+        N, K = len(X), len(b)
+        grad_W = apart_from_mean(grad_W, expected, N, K, N * K, name="grad_W")
+        expect(grad_W, "grad_W").close_to(expected, because="autograd's result")
+
+
+@binary_cross_entropy_gradients.criterion(points=0.5, contract=True, name="mean_over_classes")
+def bce_gradients_mean_over_classes(student: Student, draw: Draw) -> None:
+    """The gradients are those of a mean over classes too: their size (norm) where all scores are 0."""
+    X, y, W, b = problem(draw)
+    W, b = torch.zeros_like(W), torch.zeros_like(b)
+    parts = expect(student.binary_cross_entropy_gradients(X, y, W, b, 0.0)).parts("grad_W", "grad_b")
+    expected = gradients_by_autograd(bce_of, X, y, W, b)
+    for name, got, right in zip(("grad_W", "grad_b"), parts, expected, strict=True):
+        norm = apart_from_mean(expect(got, name).tensor().norm(), right.norm(), len(X))
+        expect(norm, f"the norm of {name}").close_to(right.norm(), sizes={"K": len(b)})
+
+
+add_gradient_criteria(
+    binary_cross_entropy_gradients,
+    bce_of,
+    problem,
+    lambda student, X, y, W, b, lam: student.binary_cross_entropy_gradients(X, y, W, b, lam),
+    mean_over_classes=True,
+)
+add_contract(
+    binary_cross_entropy_gradients,
+    lambda draw: (*problem(draw, (9, 4, 3)), 0.1),
+    [Form("grad_W", (4, 3)), Form("grad_b", (3,))],
+)
+
+
+# --- Bonus: random flips ---------------------------------------------------------------------------------------------
+
+random_horizontal_flip = Exercise("random_horizontal_flip", bonus=True, forbidden=FORBIDDEN)
+
+
+def flipped(student: Student, images: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    """Which images the student's function changed, (N,)."""
+    result = expect(student.random_horizontal_flip(images, p, generator), "the images").shape(*images.shape).tensor()
+    return (result != images).flatten(1).any(1)
+
+
+@random_horizontal_flip.criterion(points=1)
+def mirrors_left_and_right(student: Student, draw: Draw) -> None:
+    """With p = 1 every image is mirrored: its columns in reverse order, its rows and channels as they were."""
+    for N in (draw.integer(4, 9), 1):
+        images = draw.normal(N, 3, 32, 32)
+        expected = torch.stack([images[..., 31 - column] for column in range(32)], -1)
+        expect(student.random_horizontal_flip(images, 1.0, draw.generator()), "the images").equal(expected)
+
+
+@random_horizontal_flip.criterion(points=0.5, contract=True)
+def leaves_all_at_zero(student: Student, draw: Draw) -> None:
+    """With p = 0 every image stays as it is."""
+    images = draw.normal(draw.integer(30, 40), 3, 32, 32)
+    expect(student.random_horizontal_flip(images, 0.0, draw.generator()), "the images").equal(images)
+
+
+@random_horizontal_flip.criterion(points=1)
+def each_image_has_its_own_draw(student: Student, draw: Draw) -> None:
+    """With p = 0.5 some images of a batch are flipped and some are not."""
+    images = draw.normal(64, 3, 32, 32)
+    which = flipped(student, images, 0.5, draw.generator())
+    count = int(which.sum())
+    expect(which).all(0 < count < len(images), f"{count} of {len(images)} images are flipped")
+
+
+@random_horizontal_flip.criterion(points=1)
+def p_is_the_probability(student: Student, draw: Draw) -> None:
+    """About p of all images are flipped."""
+    draw.dtype = torch.float32
+    images, p = draw.normal(600, 3, 32, 32), draw.number(0.15, 0.25)
+    share = flipped(student, images, p, draw.generator()).double().mean().item()
+    # Chance alone puts a right solution this far off once in 10¹¹ times (Hoeffding's inequality).
+    expect(share).all(abs(share - p) < 0.15, f"p = {p:.2f}, but {share:.2f} of the images are flipped")
+
+
+add_contract(
+    random_horizontal_flip,
+    lambda draw: (draw.normal(6, 3, 32, 32), 0.5, draw.generator()),
+    [Form("the images", (6, 3, 32, 32))],
+)
