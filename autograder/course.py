@@ -215,6 +215,6 @@ def _check_submissions(course: Course, assignment: Assignment) -> None:
         if notebook.submissions and before != after:
             differ = ", ".join(sorted(before ^ after))
             raise CourseError(
-                f"{assignment.name} already has submissions in {shown_url(course.db_url)}, and its cells changed ({differ}); "
-                "restore them, or make a new course folder."
+                f"{assignment.name} already has submissions in {shown_url(course.db_url)}, and its cells changed "
+                f"({differ}); restore them, or make a new course folder."
             )

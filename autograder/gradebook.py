@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
+
 from alembic.script import ScriptDirectory
 from nbgrader.api import Gradebook
 from nbgrader.dbutil import ALEMBIC_DIR
@@ -49,6 +52,14 @@ def make_gradebook(db_url: str) -> None:
                 connection.execute(text("INSERT INTO alembic_version (version_num) VALUES (:v)"), {"v": version})
     finally:
         engine.dispose()
+
+
+def find_scripts() -> None:
+    """Put this interpreter's scripts on the PATH, for the programs that nbgrader starts by name."""
+    scripts = sysconfig.get_path("scripts")
+    paths = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    if scripts not in paths:
+        os.environ["PATH"] = os.pathsep.join([scripts, *paths])
 
 
 def shown_url(db_url: str) -> str:

@@ -17,6 +17,9 @@ from course_utils.checking import CriterionFault, Student, Unmet
 from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written
 
 
+MAX_CALLBACK_NUMBERS = 20_000  # entries of all arguments with which a student may call a function of the judge's
+
+
 @dataclass(frozen=True)
 class TimeLimits:
     """Seconds for a cell, for a criterion, and for a submission as a whole."""
@@ -268,6 +271,8 @@ class JailedStudent(Student):
         positional, named = decoded
         if not isinstance(named, dict) or not all(isinstance(k, str) for k in named):
             raise FrameError("a call back has no arguments.")
+        if _numbers(decoded) > MAX_CALLBACK_NUMBERS:  # an outer product of large arguments would fill the judge's memory
+            raise FrameError("a given function was called with more numbers than any exercise needs.")
         encoder, reply = Encoder(), {"op": "callback result", "result": None, "error": None}
         try:
             reply["result"] = encoder.encode(callbacks[name](*positional, **named))
@@ -329,6 +334,14 @@ def _raised(function: str, error: object) -> Unmet:
         where = f" in line {line} of its cell" + (f": `{code}`" if code else "")
     name = error.get("name")
     return exception_verdict(function, kind, text, where, _short(name, 60) if isinstance(name, str) else None)
+
+
+def _numbers(value: object) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel()
+    if isinstance(value, dict):
+        return sum(_numbers(v) for v in value.values())
+    return sum(_numbers(v) for v in value) if isinstance(value, list | tuple) else 1
 
 
 def _short(value: object, length: int) -> str:

@@ -11,7 +11,7 @@ from course_utils.gradients.report import MARKS, GradientReport, ParameterReport
 STYLE = """
 <style>
 .gradient-check{font-size:13px;line-height:1.45;color:var(--jp-content-font-color1,inherit);max-width:66em}
-.gradient-check table{border-collapse:collapse;margin:.4em 0}
+.gradient-check table{border-collapse:collapse;margin:.4em 0;font-size:inherit;color:inherit}
 .gradient-check th,.gradient-check td{text-align:left;padding:.3em .7em;white-space:nowrap;background:transparent;
  border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,.35))}
 .gradient-check .num{text-align:right;font-variant-numeric:tabular-nums}

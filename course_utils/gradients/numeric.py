@@ -235,7 +235,7 @@ class Function:
             The step.
         """
         size = self._batch_size(leaf)
-        if self._vectorise and size >= SMALLEST_BATCH and len(flat) > 2:
+        if self._vectorise and (self._demand or (size >= SMALLEST_BATCH and len(flat) > 2)):
             found = self._many(leaf, flat, h, size)
             if found is not None:
                 return found
@@ -299,7 +299,7 @@ class Function:
         original = batch[-1, flat].clone()
         batch[rows, flat] = original + h
         batch[rows + m, flat] = original - h
-        up, down = batch[rows, flat] - original, original - batch[rows + m, flat]
+        up, down = (batch[rows, flat] - original).cpu(), (original - batch[rows + m, flat]).cpu()
         if self._random is not None:
             self._random.put_back()
         self._state.put_back()
@@ -307,7 +307,7 @@ class Function:
             warnings.simplefilter("ignore")  # vmap warns where it has no batching rule and loops instead
             values = vmap(shifted, randomness="same")(batch.reshape(-1, *base.shape))
         self.evaluations += len(batch)
-        values = values.detach().to(torch.float64)
+        values = values.detach().to("cpu", torch.float64)
         if not bool(values.isfinite().all()):
             worst = int((~values.isfinite()).to(torch.int64).argmax())
             self._finite(float(values[worst]), leaf, int(flat[worst % m]), h if worst < m else -h)
@@ -340,8 +340,8 @@ def _only_float32(output: Tensor) -> bool:
     """Whether float32 holds each number exactly and fewer digits would not: an accident of 1 in 2²⁹."""
     output = output.flatten()
     fits = output == output.float().double()
-    short = output == torch.frexp(output)[0].mul(2**16).round().div(2**16).ldexp(torch.frexp(output)[1])
-    return bool(fits.all()) and not bool(short.all())
+    digits = torch.frexp(output).mantissa * 2**16
+    return bool(fits.all()) and not bool((digits == digits.round()).all())
 
 
 class _Entry:

@@ -144,8 +144,9 @@ class ParameterReport:
                 yield "No known cause explains every entry by itself."
         elif self.verdict == "too small to judge":
             yield (
-                "the derivatives are lost in the rounding of f. If they should not vanish, give f a random "
-                "upstream: a plain sum has no gradient through batch normalisation or softmax."
+                "the derivatives are lost in the rounding of f. Where they should not vanish, either something "
+                "inside f is float32, or f is a plain sum, which has no gradient through batch normalisation or "
+                'softmax: pass upstream="random".'
             )
         elif self.entries is not None and self.verdict == "pass" and not bool(self.entries.numeric.any()):
             yield "f does not depend on it here: zero agrees with zero."

@@ -960,10 +960,11 @@ def train(X, y, gradients, loss, *, lam, lr, epochs, batch_size=100, seed=0):
                 X, y, W, b, gradients, lam=lam, lr=lr, batch_size=batch_size, epochs=1, generator=generator
             )
         for split, (X_split, y_split) in splits.items():
-            value = loss(linear_scores(X_split, W, b), y_split).item()
+            scores = linear_scores(X_split, W, b)
+            value = loss(scores, y_split).item()
             history["loss"][split].append(value)
             history["cost"][split].append(value + lam * (W**2).sum().item())
-            history["accuracy"][split].append(accuracy(X_split, y_split, W, b))
+            history["accuracy"][split].append((scores.argmax(1) == y_split).double().mean().item())
     return W, b, history
 
 
@@ -1078,7 +1079,7 @@ with course_style():
 # $\lVert \mathbf{g}_B - \mathbf{g} \rVert / \lVert \mathbf{g} \rVert$. As for every mean of random draws it should
 # fall like $1/\sqrt{B}$.
 #
-# **Predict first.** We measure it twice: at the random weights, and after 20 epochs. Does a batch know the direction
+# **Predict first.** We measure it twice: at the random weights, and after 6 epochs. Does a batch know the direction
 # better before or after training? How large is the error at $B = 100$?
 
 # %% experiment="batch_noise"
@@ -1087,13 +1088,13 @@ batch_sizes = [10, 30, 100, 300, 1000, 3000]
 W_start, b_start, _ = initial_parameters(seed=0)
 W_end, b_end = minibatch_gd(
     X_train, y_train, W_start, b_start, cross_entropy_gradients,
-    lam=0.0, lr=0.001, batch_size=100, epochs=20, generator=generator,
+    lam=0.0, lr=0.003, batch_size=100, epochs=6, generator=generator,
 )  # fmt: skip
 with course_style():
     fig, ax = plt.subplots(figsize=(6.5, 4.2))
     for name, W, b, colour, line in (
         ("before training", W_start, b_start, BLUE, "o-"),
-        ("after 20 epochs", W_end, b_end, VERMILLION, "s--"),
+        ("after 6 epochs", W_end, b_end, VERMILLION, "s--"),
     ):
         exact, _ = cross_entropy_gradients(X_train, y_train, W, b, 0.0)
         errors = []
@@ -1466,7 +1467,8 @@ with course_style():
 # "yes". With the one-hot labels $Y$ as the right answers, the loss is a mean over examples **and classes**:
 #
 # $$
-# L = -\frac{1}{N K} \sum_{n,k} \Bigl[ Y_{nk} \ln \sigma(S_{nk}) + (1 - Y_{nk}) \ln \bigl(1 - \sigma(S_{nk})\bigr) \Bigr].
+# L = -\frac{1}{N K} \sum_{n,k}
+# \Bigl[ Y_{nk} \ln \sigma(S_{nk}) + (1 - Y_{nk}) \ln \bigl(1 - \sigma(S_{nk})\bigr) \Bigr].
 # $$
 #
 # Stability again. From $-\ln \sigma(s) = \ln(1 + e^{-s})$ and $-\ln(1 - \sigma(s)) = \ln(1 + e^{s})$, both terms are

@@ -5,14 +5,19 @@ Coding to the visible criteria must not be enough.  Messages say what went wrong
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from assignments.a1_linear_classifiers.checks import (
-    Call,
     Training,
     accuracy,
     apart_from_mean,
+    away_from_zero,
+    bce_of,
     binary_cross_entropy,
     binary_cross_entropy_gradients,
     binary_svm_cost,
@@ -20,8 +25,11 @@ from assignments.a1_linear_classifiers.checks import (
     cost,
     cross_entropy,
     cross_entropy_gradients,
+    cross_entropy_of,
     features,
     flipped,
+    gradients_by_autograd,
+    labels,
     linear_scores,
     minibatch_gd,
     multiclass_hinge,
@@ -35,33 +43,446 @@ from assignments.a1_linear_classifiers.checks import (
     standardize,
     standardizer,
     svm_as_problem,
+    training_arguments,
+    whole_batches,
 )
 from course_utils.checking import Draw, Exercise, Student, expect
 
-# --- Precision, for every exercise that computes with floats ----------------------------------------------------------
+Results = Callable[[Student, Draw], Iterable[Any]]
+LARGE = 690.0  # exp(690) and exp(−690) are still numbers, exp(2 · 690) is not
+
+# --- Criteria that several exercises share ---------------------------------------------------------------------------
 
 
-def add_precision(exercise: Exercise, call: Call) -> None:
-    """A float64 result that float32 can hold to the last digit in all its entries went through float32."""
+def add_precision(exercise: Exercise, results: Results) -> None:
+    """Float64 precision; `results(student, draw)` gives results that are not round numbers."""
 
     @exercise.criterion(points=0.5, contract=True)
     def keeps_precision(student: Student, draw: Draw) -> None:
         """float64 inputs are computed with in float64 from beginning to end."""
-        results = [expect(call(student, draw)).tensor().flatten() for _ in range(4)]
-        values = torch.cat([r.to(torch.float64) for r in results if r.dtype != torch.float32])  # see keeps_form
-        lost = bool((values == values.to(torch.float32)).all()) and len(values) > 0
-        expect(values).all(not lost, "the result has only the digits of float32: something on the way is converted")
+        for values in zip(*(results(student, draw) for _ in range(4)), strict=True):
+            digits = torch.cat([expect(v).tensor().flatten() for v in values])
+            if digits.dtype == torch.float64:  # another dtype is the business of keeps_form
+                lost = bool((digits == digits.to(torch.float32)).all())
+                expect(digits).all(not lost, "the result has only the digits of float32: something is converted")
 
 
-def first(result: object) -> object:
-    """The first of a pair of results."""
-    return expect(result).parts("the first result", "the second result")[0]
+def add_single_examples(
+    exercise: Exercise, results: Callable[..., Iterable[Any]], problems: Callable[[Draw], list[tuple[Tensor, ...]]]
+) -> None:
+    """Sets of one example; `results(student, X, y, W, b)` gives what is a mean over examples."""
+
+    @exercise.criterion(points=0.5, contract=True)
+    def one_example_is_a_set(student: Student, draw: Draw) -> None:
+        """A single example, which lacks most classes, is a set too: a set's result is the mean of theirs."""
+        for X, y, W, b in problems(draw):
+            N = len(X)
+            whole = in_one_vector(results(student, X, y, W, b))
+            singly = [in_one_vector(results(student, X[i : i + 1], y[i : i + 1], W, b)) for i in range(N)]
+            for single in singly:
+                expect(single, "the result for one example").shape(*whole.shape)
+            mean = apart_from_mean(sum(singly) / N, whole, N)
+            expect(mean, "the mean of the results for one example each").close_to(whole)
 
 
-def lam(draw: Draw) -> float:
-    """A random λ."""
-    return draw.number(0.1, 0.5)
+def in_one_vector(results: Iterable[Any]) -> Tensor:
+    """All entries of all results."""
+    return torch.cat([expect(r).tensor().flatten() for r in results])
 
 
-add_precision(standardizer, lambda student, draw: torch.cat([expect(r).tensor() for r in expect(
-    student.standardizer(features(draw))).parts("mean", "std")]))
+def usual_and_smallest(draw: Draw) -> list[tuple[Tensor, ...]]:
+    """A problem of the usual size, and one of one feature and two classes."""
+    return [problem(draw), problem(draw, (sizes(draw)[0], 1, 2))]
+
+
+def svm_usual_and_smallest(draw: Draw) -> list[tuple[Tensor, ...]]:
+    """A two-class problem of the usual size, and one of one feature."""
+    X, y, w, b = svm_as_problem(draw)
+    return [(X, y, w, b), (X[:, :1], y, w[:1], b)]
+
+
+def pair(result: Any) -> tuple[Any, ...]:
+    """Both results of an exercise that returns two."""
+    return expect(result).parts("the first result", "the second result")
+
+
+# --- Standardising ---------------------------------------------------------------------------------------------------
+
+
+@standardizer.criterion(points=0.5)
+def small_spread_is_kept(student: Student, draw: Draw) -> None:
+    """A feature that is not constant keeps its own standard deviation, however small."""
+    N, d, _ = sizes(draw)
+    spread = torch.logspace(-15, -7, d, dtype=torch.float64)
+    around_zero = draw.normal(N, d) * spread
+    around_one = draw.uniform(1, 2, d) + draw.normal(N, d) * draw.uniform(1e-9, 1e-8, d)
+    X = torch.cat([around_zero, around_one], 1)[:, draw.permutation(2 * d)]
+    _, std = pair(student.standardizer(X))
+    ratio = expect(std, "std").shape(2 * d).tensor() / X.std(0, correction=0)
+    # Loose, since the divisor (N or N − 1) is the business of another criterion.
+    expect(ratio, "std, relative to the true one").close_to(torch.ones_like(ratio), rtol=0.2)
+
+
+@standardizer.criterion(points=0.5)
+def one_example_has_std_one(student: Student, draw: Draw) -> None:
+    """With a single example the mean is the example, and every std is 1."""
+    X = features(draw)[:1]
+    mean, std = pair(student.standardizer(X))
+    expect(mean, "mean").close_to(X[0])
+    std = expect(std, "std").shape(X.shape[1]).tensor()
+    expect(std.nan_to_num(nan=1.0), "std").close_to(torch.ones_like(X[0]))  # NaN is left to population_std
+
+
+add_precision(standardizer, lambda student, draw: pair(student.standardizer(features(draw))))
+
+
+@standardize.criterion(points=0.5)
+def small_std_is_used_as_it_is(student: Student, draw: Draw) -> None:
+    """A feature is divided by its std and nothing else, however small it is."""
+    X = features(draw)
+    X = X * torch.logspace(-12, -6, X.shape[1], dtype=torch.float64)
+    mean, std = X.mean(0), X.std(0, correction=0)
+    expect(student.standardize(X, mean, std)).close_to((X - mean) / std)
+
+
+add_precision(standardize, lambda student, draw: [student.standardize(draw.normal(9, 4), *draw.uniform(0.5, 2, 2, 4))])
+
+
+# --- Binary SVM ------------------------------------------------------------------------------------------------------
+
+
+@binary_svm_cost.criterion(points=0.5, contract=True)
+def kept_margins_cost_nothing(student: Student, draw: Draw) -> None:
+    """Examples beyond the margin cost nothing, however far they are and whichever class they belong to."""
+    X, y, w, b = svm_as_problem(draw)
+    for labels_given in (y, torch.ones_like(y), -torch.ones_like(y)):
+        reach = draw.uniform(1.01, 1000, len(X))
+        beyond = X + ((reach * labels_given - b - X @ w) / (w @ w))[:, None] * w
+        loss = student.binary_svm_cost(w, b, beyond, labels_given, 0.0)
+        expect(loss, "the loss").close_to(0.0, atol=1e-9)
+
+
+def svm_cost(student: Student, X: Tensor, y: Tensor, w: Tensor, b: Tensor, lam: float = 0.0) -> list[Any]:
+    """The student's cost of a binary SVM, as the only one of a list."""
+    return [student.binary_svm_cost(w, b, X, y, lam)]
+
+
+def svm_gradients(student: Student, X: Tensor, y: Tensor, w: Tensor, b: Tensor, lam: float = 0.0) -> tuple[Any, ...]:
+    """The student's gradients of a binary SVM."""
+    return pair(student.binary_svm_gradients(w, b, X, y, lam))
+
+
+add_single_examples(binary_svm_cost, svm_cost, svm_usual_and_smallest)
+add_precision(binary_svm_cost, lambda student, draw: svm_cost(student, *svm_as_problem(draw), draw.number(0.1, 0.5)))
+
+
+@binary_svm_gradients.criterion(points=0.5, contract=True)
+def one_subgradient_at_the_kink(student: Student, draw: Draw) -> None:
+    """For an example exactly at the margin any subgradient will do, but w and b get theirs from the same one."""
+    d = draw.integer(3, 7)
+    for y in (1.0, -1.0):
+        w, x = draw.integers(-4, 5, d).to(torch.float64), draw.integers(1, 5, d).to(torch.float64)
+        b = y - w.dot(x)  # whole numbers, so y(w·x + b) is 1 without rounding
+        grad_w, grad_b = svm_gradients(student, x[None], torch.tensor([y], dtype=torch.float64), w, b)
+        slope = -y * scalar(grad_b, "grad_b")
+        expect(slope).all((slope >= -1e-9) & (slope <= 1 + 1e-9), "grad_b is no subgradient at the kink")
+        expect(grad_w, "grad_w").close_to(-y * slope * x, atol=1e-9, because="the subgradient that grad_b belongs to")
+
+
+add_single_examples(binary_svm_gradients, svm_gradients, svm_usual_and_smallest)
+# grad_b is a number of examples over N, which may well be a round number.
+add_precision(
+    binary_svm_gradients,
+    lambda student, draw: svm_gradients(student, *svm_as_problem(draw), draw.number(0.1, 0.5))[:1],
+)
+
+
+# --- Scores, softmax, cross-entropy ----------------------------------------------------------------------------------
+
+
+@linear_scores.criterion(points=0.5)
+def smallest_sizes(student: Student, draw: Draw) -> None:
+    """One example, one feature or two classes are no special cases."""
+    X, _, W, b = problem(draw)
+    whole = expect(student.linear_scores(X, W, b), "the scores").shape(len(X), len(b)).tensor()
+    expect(whole).all(bool((whole != 0).any()), "every score is 0")
+    i = draw.integer(0, len(X))
+    expect(student.linear_scores(X[i : i + 1], W, b), "the scores of one example").close_to(whole[i : i + 1])
+    expect(student.linear_scores(X, W[:, :2], b[:2]), "the scores of two classes").close_to(whole[:, :2])
+    alone = torch.cat([W[:1], torch.zeros_like(W[1:])])
+    expected = expect(student.linear_scores(X, alone, b), "the scores").tensor()
+    expect(student.linear_scores(X[:, :1], W[:1], b), "the scores from one feature").close_to(expected)
+
+
+add_precision(linear_scores, lambda student, draw: [student.linear_scores(*problem(draw)[::2], draw.normal(1))])
+
+
+@softmax.criterion(points=0.5)
+def rows_far_apart(student: Student, draw: Draw) -> None:
+    """Rows may lie far from each other: each keeps its own probabilities."""
+    N, _, K = sizes(draw)
+    scores = draw.normal(N, K)
+    usual = expect(student.softmax(scores), "the probabilities").shape(N, K).tensor()
+    raised = expect(student.softmax(scores + torch.eye(N, K)), "the probabilities").shape(N, K).tensor()
+    expect(raised).all(raised[0, 0] > usual[0, 0], "a larger score does not give a larger probability")
+    offsets = LARGE * (torch.arange(N) % 2 * 2 - 1)[:, None]
+    expect(student.softmax(scores + offsets), "the probabilities of rows far apart").close_to(usual)
+
+
+@softmax.criterion(points=0.5)
+def two_classes(student: Student, draw: Draw) -> None:
+    """A single row of two scores, near each other or thousands apart."""
+    for difference in (draw.number(0.1, 3), draw.number(1000, 3000), -draw.number(1000, 3000)):
+        scores = draw.normal(1, 1) + torch.tensor([[difference, 0.0]], dtype=torch.float64)
+        expect(student.softmax(scores), "the probabilities").close_to(torch.softmax(scores, 1))
+
+
+add_precision(softmax, lambda student, draw: [student.softmax(draw.normal(5, 3))])
+
+
+@cross_entropy.criterion(points=0.5, contract=True, name="rows_far_apart")
+def cross_entropy_of_rows_far_apart(student: Student, draw: Draw) -> None:
+    """Rows may lie far from each other: each keeps its own loss."""
+    N, _, K = sizes(draw)
+    scores, y = draw.normal(N, K), labels(draw, N, K)
+    usual = scalar(student.cross_entropy(scores, y))
+    offsets = LARGE * (torch.arange(N) % 2 * 2 - 1)[:, None]
+    expect(student.cross_entropy(scores + offsets, y), "the loss of rows far apart").close_to(usual)
+
+
+add_single_examples(
+    cross_entropy, lambda student, X, y, W, b: [student.cross_entropy(X @ W + b, y)], usual_and_smallest
+)
+add_precision(cross_entropy, lambda student, draw: [student.cross_entropy(draw.normal(9, 4), draw.labels(9, 4))])
+
+
+# --- The classifier: cost, accuracy, gradients -----------------------------------------------------------------------
+
+
+@cost.criterion(points=0.5)
+def finite_for_large_scores(student: Student, draw: Draw) -> None:
+    """Large scores give a large cost that is finite and right."""
+    X, y, W, b = problem(draw)
+    for bias in (b + 1000, b - 1000, torch.linspace(-LARGE, LARGE, len(b), dtype=torch.float64)):
+        expected = cross_entropy_of(X, y, W, bias)
+        loss = apart_from_mean(student.cost(X, y, W, bias, 0.0), expected, len(X), name="the cost")
+        expect(loss, "the cost").close_to(expected)
+
+
+add_single_examples(cost, lambda student, X, y, W, b: [student.cost(X, y, W, b, 0.0)], usual_and_smallest)
+add_precision(cost, lambda student, draw: [student.cost(*problem(draw), draw.number(0.1, 0.5))])
+
+
+@accuracy.criterion(points=0.5)
+def all_right_and_none_right(student: Student, draw: Draw) -> None:
+    """All right is 1 and none right is 0, also for a single example."""
+    X, _, W, b, _ = partly_right(draw)
+    order = (X @ W).argsort(1)
+    for N in (len(X), 1):
+        expect(student.accuracy(X[:N], order[:N, -1], W, b), "the accuracy where all are right").close_to(1.0)
+        none = student.accuracy(X[:N], order[:N, 1], W, b)
+        expect(none, "the accuracy where none is right").close_to(0.0, atol=1e-9)
+
+
+@cross_entropy_gradients.criterion(points=0.5, contract=True)
+def large_scores_do_not_overflow(student: Student, draw: Draw) -> None:
+    """Large scores, and examples whose scores lie far apart, do the gradients no harm."""
+    X, y, W, b = problem(draw)
+    offsets, ones = LARGE * (torch.arange(len(X)) % 2 * 2 - 1)[:, None], torch.ones_like(b)[None]
+    # One more feature with the same weight for every class adds a number to all scores of an example.
+    X, W = torch.cat([X, torch.zeros_like(offsets)], 1), torch.cat([W, ones])
+    usual = pair(student.cross_entropy_gradients(X, y, W, b, 0.0))
+    usual_W, usual_b = (expect(g, "a gradient").tensor() for g in usual)
+    for far, bias in ((0 * offsets, b + 1000), (0 * offsets, b - 1000), (offsets, b)):
+        shifted = torch.cat([X[:, :-1], far], 1)
+        grad_W, grad_b = pair(student.cross_entropy_gradients(shifted, y, W, bias, 0.0))
+        expect(expect(grad_W, "grad_W").shape(*W.shape).tensor()[:-1], "grad_W").close_to(usual_W[:-1])
+        expect(grad_b, "grad_b").close_to(usual_b)
+    spread = 1000 * torch.where(torch.arange(len(b)) == draw.integer(0, len(b)), 1.0, -1.0).to(torch.float64)
+    expected = gradients_by_autograd(cross_entropy_of, X, y, W, spread)[1].abs()  # the sign is another's business
+    _, grad_b = pair(student.cross_entropy_gradients(X, y, W, spread, 0.0))
+    size = apart_from_mean(expect(grad_b, "grad_b").tensor().abs(), expected, len(X))
+    expect(size, "the absolute value of grad_b").close_to(expected)
+
+
+def add_gradients(exercise: Exercise, checked: int = 2) -> None:
+    """Single examples and precision, for an exercise that returns grad_W and grad_b."""
+
+    def gradients(student: Student, X: Tensor, y: Tensor, W: Tensor, b: Tensor, lam: float = 0.0) -> tuple[Any, ...]:
+        return pair(student.call(exercise.name, X, y, W, b, lam))
+
+    add_single_examples(exercise, gradients, usual_and_smallest)
+    add_precision(
+        exercise, lambda student, draw: gradients(student, *problem(draw), draw.number(0.1, 0.5))[:checked]
+    )
+
+
+add_gradients(cross_entropy_gradients)
+
+
+# --- Multi-class hinge loss ------------------------------------------------------------------------------------------
+
+add_single_examples(
+    multiclass_hinge, lambda student, X, y, W, b: [student.multiclass_hinge(X @ W + b, y)], usual_and_smallest
+)
+add_precision(multiclass_hinge, lambda student, draw: [student.multiclass_hinge(draw.normal(9, 4), draw.labels(9, 4))])
+
+
+@multiclass_hinge_gradients.criterion(points=0.5, contract=True, name="one_subgradient_at_the_kink")
+def one_multiclass_subgradient_at_the_kink(student: Student, draw: Draw) -> None:
+    """For a margin that is met exactly any subgradient will do, but all of W and b get theirs from the same one."""
+    d, K = draw.integer(3, 7), draw.integer(4, 8)
+    W, x = draw.integers(-4, 5, d, K).to(torch.float64), draw.integers(1, 5, d).to(torch.float64)
+    true, violating, kink = draw.permutation(K)[:3].tolist()
+    scores = torch.full((K,), -9.0, dtype=torch.float64)  # relative to the true class
+    scores[true], scores[violating], scores[kink] = 0.0, 3.0, -1.0
+    b = scores - x @ W  # whole numbers, so the margin of `kink` is met without rounding
+    grad_W, grad_b = pair(student.multiclass_hinge_gradients(x[None], torch.tensor([true]), W, b, 0.0))
+    grad_b = expect(grad_b, "grad_b").shape(K).tensor()
+    slope = grad_b[kink]
+    expect(grad_b).all(bool(-1e-9 <= slope <= 1 + 1e-9), "grad_b is no subgradient where a margin is met exactly")
+    expect(grad_b).all(bool(grad_b.sum().abs() < 1e-9), "grad_b does not add up to 0 where a margin is met exactly")
+    expect(grad_W, "grad_W").close_to(x[:, None] * grad_b, atol=1e-9, because="the subgradient that grad_b belongs to")
+
+
+add_gradients(multiclass_hinge_gradients, checked=1)  # grad_b is a count over N, which may be a round number
+
+
+# --- Mini-batch gradient descent -------------------------------------------------------------------------------------
+
+
+@minibatch_gd.criterion(points=0.5, contract=True)
+def same_state_same_result(student: Student, draw: Draw) -> None:
+    """The same state of `generator` gives the same order and the same parameters."""
+    training, seed = whole_batches(draw, epochs=2), draw.integer(0, 2**31)
+    first = training.run(student, torch.Generator().manual_seed(seed))
+    order, training.calls = training.used, []
+    second = training.run(student, torch.Generator().manual_seed(seed))
+    expect(training.used, "the order of the examples").equal(order)
+    for name, one, two in zip("Wb", first, second, strict=True):
+        expect(two, name).close_to(one)
+
+
+@minibatch_gd.criterion(points=0.5)
+def generator_decides(student: Student, draw: Draw) -> None:
+    """Another state of `generator` gives another order."""
+    seed = draw.integer(0, 2**31)
+    moved_on = torch.Generator().manual_seed(seed)
+    torch.rand(7, generator=moved_on)
+    training, orders = whole_batches(draw, epochs=1), []
+    for generator in (torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1), moved_on):
+        training.calls = []
+        training.run(student, generator)
+        expect(training.calls).all(bool(training.calls), "gradients was never called")
+        orders.append(tuple(training.used.tolist()))
+    expect(orders).all(len(set(orders)) == 3, "the order is the same for generators of different states")
+
+
+@minibatch_gd.criterion(points=0.5, contract=True)
+def no_epochs_no_change(student: Student, draw: Draw) -> None:
+    """Without epochs the parameters come back as they were."""
+    training = Training(draw, N=7, batch_size=3, epochs=0)
+    W, b = training.run(student)
+    expect(training.calls).all(not training.calls, "gradients was called although there are no epochs")
+    expect(W, "W").close_to(training.W)
+    expect(b, "b").close_to(training.b)
+
+
+@minibatch_gd.criterion(points=0.5)
+def batches_of_one(student: Student, draw: Draw) -> None:
+    """Batches of a single example are batches too."""
+    training = Training(draw, N=draw.integer(5, 9), batch_size=1, epochs=1)
+    training.run(student)
+    expect(training.batch_sizes, "the list of batch sizes").equal([1] * training.N)
+
+
+@minibatch_gd.criterion(points=0.5, contract=True)
+def one_gradient_a_batch(student: Student, draw: Draw) -> None:
+    """`gradients` is called once for each batch."""
+    training = whole_batches(draw, epochs=1)
+    training.run(student)
+    again = len(training.calls) - len(training.batches)
+    expect(training.calls).all(again == 0, f"{again} of {len(training.calls)} calls repeat the batch of the one before")
+
+
+def trained(student: Student, draw: Draw) -> tuple[Any, ...]:
+    """The student's W and b after two epochs."""
+    positional, named = training_arguments(draw)
+    return pair(student.minibatch_gd(*positional, **named))
+
+
+add_precision(minibatch_gd, trained)
+
+
+# --- Bonus: binary cross-entropy -------------------------------------------------------------------------------------
+
+add_single_examples(
+    binary_cross_entropy, lambda student, X, y, W, b: [student.binary_cross_entropy(X @ W + b, y)], usual_and_smallest
+)
+add_precision(
+    binary_cross_entropy, lambda student, draw: [student.binary_cross_entropy(draw.normal(9, 4), draw.labels(9, 4))]
+)
+
+
+@binary_cross_entropy_gradients.criterion(points=0.5, name="large_scores_do_not_overflow")
+def bce_gradients_of_large_scores(student: Student, draw: Draw) -> None:
+    """Scores of 1000 and −1000 do the gradients no harm."""
+    X, y, W, b = problem(draw)
+    bias = torch.where(torch.arange(len(b)) % 2 == draw.integer(0, 2), 1000.0, -1000.0) * away_from_zero(draw).abs()
+    expected = gradients_by_autograd(bce_of, X, y, W, bias.to(torch.float64))[1].abs()  # the sign is another's business
+    _, grad_b = pair(student.binary_cross_entropy_gradients(X, y, W, bias.to(torch.float64), 0.0))
+    N, K = len(X), len(b)
+    size = apart_from_mean(expect(grad_b, "grad_b").tensor().abs(), expected, N, K, N * K)
+    expect(size, "the absolute value of grad_b").close_to(expected)
+
+
+add_gradients(binary_cross_entropy_gradients)
+
+
+# --- Bonus: random flips ---------------------------------------------------------------------------------------------
+
+
+def images(draw: Draw, N: int) -> Tensor:
+    """Random images of whole numbers from 0 to 255, uint8 (N, 3, 32, 32)."""
+    return draw.integers(0, 256, N, 3, 32, 32, dtype=torch.uint8)
+
+
+@random_horizontal_flip.criterion(points=0.5, contract=True)
+def keeps_any_dtype(student: Student, draw: Draw) -> None:
+    """Images keep their dtype, whatever it is."""
+    for dtype in (torch.uint8, torch.int64, torch.float16):
+        given = images(draw, 20).to(dtype)
+        result = student.random_horizontal_flip(given, 0.5, draw.generator())
+        result = expect(result, "the images").dtype(dtype).shape(*given.shape).tensor()
+        either = (result == given).flatten(1).all(1) | (result == given.flip(2)).flatten(1).all(1)
+        either |= (result == given.flip(-1)).flatten(1).all(1)
+        expect(result).all(either, "an image has values that the given one had not")
+
+
+@random_horizontal_flip.criterion(points=0.5, contract=True, name="same_state_same_result")
+def same_state_same_flips(student: Student, draw: Draw) -> None:
+    """The same state of `generator` flips the same images."""
+    given, seed = draw.normal(64, 3, 32, 32), draw.integer(0, 2**31)
+    first, second = (flipped(student, given, 0.5, torch.Generator().manual_seed(seed)) for _ in range(2))
+    expect(second, "which images are flipped").equal(first)
+
+
+@random_horizontal_flip.criterion(points=0.5, name="generator_decides")
+def generator_decides_on_flips(student: Student, draw: Draw) -> None:
+    """Another state of `generator` flips other images."""
+    given, seed = draw.normal(64, 3, 32, 32), draw.integer(0, 2**31)
+    moved_on = torch.Generator().manual_seed(seed)
+    torch.rand(7, generator=moved_on)
+    patterns = {
+        tuple(flipped(student, given, 0.5, generator).tolist())
+        for generator in (torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1), moved_on)
+    }
+    expect(given).all(len(patterns) == 3, "the same images are flipped for generators of different states")
+
+
+@random_horizontal_flip.criterion(points=0.5)
+def number_of_flips_varies(student: Student, draw: Draw) -> None:
+    """How many images are flipped is left to chance, since each has its own draw."""
+    given, generator = draw.normal(40, 3, 32, 32), draw.generator()
+    counts = {int(flipped(student, given, 0.5, generator).sum()) for _ in range(12)}
+    expect(given).all(len(counts) > 1, "the number of flipped images is always the same")

@@ -29,7 +29,7 @@ def test_floating_point_images_keep_their_values_and_are_not_changed(images: tor
     floats = images / 255
     before = floats.clone()
     assert torch.equal(flatten_images(floats), flatten_images(images))
-    flatten_images(images.double() / 255, torch.float64).zero_()
+    assert flatten_images(floats, torch.float64).dtype == torch.float64
     assert torch.equal(floats, before)
 
 

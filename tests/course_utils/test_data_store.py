@@ -145,7 +145,7 @@ def test_no_room_is_said_before_anything_is_downloaded(
 
 
 def test_two_at_once_download_once(cifar10: DataSet, chosen: Path, mirror: Mirror) -> None:
-    mirror.pages["/good.tar.gz"].pause = 0.01
+    mirror.pages["/good.tar.gz"].pause = 0.002
     threads = [threading.Thread(target=store.fetch, args=(cifar10,), kwargs={"progress": False}) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -206,9 +206,7 @@ def test_members_of_a_zip_archive_get_the_names_of_the_registry(tmp_path: Path, 
     assert store.inspect(names).note == "1 of its files differ from the measured edition"
 
 
-def test_a_text_is_sound_as_measured_or_as_a_whole_other_edition(
-    a_text: Texts, chosen: Path, mirror: Mirror
-) -> None:
+def test_a_text_is_sound_as_measured_or_as_a_whole_other_edition(a_text: Texts, chosen: Path, mirror: Mirror) -> None:
     novel = a_text(mirror.serve("/novel", b"*** START\nnew\n*** END\n", announce_length=False), measured=b"old")
     path = chosen / "text" / "novel.txt"
     path.parent.mkdir(parents=True)
