@@ -16,7 +16,6 @@ from autograder.submission import StudentCell
 from course_utils.checking import CriterionFault, Student, Unmet
 from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written
 
-
 MAX_CALLBACK_NUMBERS = 20_000  # entries of all arguments with which a student may call a function of the judge's
 
 
@@ -271,7 +270,7 @@ class JailedStudent(Student):
         positional, named = decoded
         if not isinstance(named, dict) or not all(isinstance(k, str) for k in named):
             raise FrameError("a call back has no arguments.")
-        if _numbers(decoded) > MAX_CALLBACK_NUMBERS:  # an outer product of large arguments would fill the judge's memory
+        if _numbers(decoded) > MAX_CALLBACK_NUMBERS:  # their outer product would fill the memory
             raise FrameError("a given function was called with more numbers than any exercise needs.")
         encoder, reply = Encoder(), {"op": "callback result", "result": None, "error": None}
         try:

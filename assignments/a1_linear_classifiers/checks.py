@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ def hinge_problem(draw: Draw, one_class: bool = False) -> tuple[Tensor, Tensor, 
         if one_class:
             y = torch.full_like(y, W.shape[1] - 1)
         margin = wrong_class_margins(X @ W + b, y)
-        kinds = (margin < -1), (-0.9 < margin) & (margin < -0.1), (0.1 < margin) & (margin < 0.9), margin > 1.1
+        kinds = margin < -1, (margin > -0.9) & (margin < -0.1), (margin > 0.1) & (margin < 0.9), margin > 1.1
         several, clear = bool(((margin > 0).sum(1) > 1).any()), bool((margin.abs() > 1e-3).all())
         grad_b = gradients_by_autograd(hinge_of, X, y, W, b)[1]
         if several and clear and all(bool(kind.any()) for kind in kinds) and bool((grad_b.abs() > 1e-3).any()):
@@ -85,12 +86,13 @@ def wrong_class_margins(scores: Tensor, y: Tensor) -> Tensor:
 def svm_problem(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A two-class problem w (d,), b (), X (N, d), y (N,) with a known mixture of margins y(w·x + b)."""
     N, d, _ = sizes(draw)
-    w, b, y = draw.normal(d), away_from_zero(draw), draw.signs(N)
-    kinds = torch.tensor([[-3.0, -0.2], [0.1, 0.9], [1.1, 1.9], [2.1, 4.0]], dtype=draw.dtype)[torch.arange(N) % 4]
-    y[: 8] = draw.signs(1)  # with both classes in equal numbers b's gradient would be 0
-    wanted = kinds[:, 0] + (kinds[:, 1] - kinds[:, 0]) * draw.uniform(0, 1, N)
-    X = draw.normal(N, d)
-    return w, b, X + ((wanted * y - b - X @ w) / (w @ w))[:, None] * w, y
+    w, b, X, kind = draw.normal(d), away_from_zero(draw), draw.normal(N, d), torch.arange(N) % 4
+    y = draw.signs(N)
+    while bool(y[kind < 2].sum() == 0) or bool(y[kind < 2].abs().sum() == y[kind < 2].sum().abs()):
+        y = draw.signs(N)  # both classes violate the margin, one of them more often
+    low, high = torch.tensor([[-3.0, 0.1, 1.1, 2.1], [-0.2, 0.9, 1.9, 4.0]], dtype=draw.dtype)[:, kind]
+    margins = low + (high - low) * draw.uniform(0, 1, N)
+    return w, b, X + ((margins * y - b - X @ w) / (w @ w))[:, None] * w, y
 
 
 def apart_from_mean(result: Any, expected: Tensor, *counts: int, name: str = "the result") -> Tensor:
@@ -277,8 +279,9 @@ def one_vector(gradients: Any) -> Tensor:
 
 def gradients_by_autograd(loss: Call, X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of loss(X, y, W, b) with respect to W and b."""
-    leaves = W.clone().requires_grad_(), b.clone().requires_grad_()
-    return torch.autograd.grad(loss(X, y, *leaves), leaves)
+    W, b = W.clone().requires_grad_(), b.clone().requires_grad_()
+    grad_W, grad_b = torch.autograd.grad(loss(X, y, W, b), [W, b])
+    return grad_W, grad_b
 
 
 # --- Binary SVM ------------------------------------------------------------------------------------------------------
@@ -292,7 +295,7 @@ def svm_as_problem(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def binary_hinge(X: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """The mean hinge loss, one example at a time."""
-    return sum(F.relu(1 - label * (w.dot(x) + b)) for x, label in zip(X, y, strict=True)) / len(X)
+    return torch.stack([F.relu(1 - label * (w.dot(x) + b)) for x, label in zip(X, y, strict=True)]).mean()
 
 
 binary_svm_cost = Exercise("binary_svm_cost", forbidden=FORBIDDEN)
@@ -425,7 +428,7 @@ def minus_log_probability(student: Student, draw: Draw) -> None:
     for _ in range(2):
         scores, y = draw.normal(N, K, scale=2), labels(draw, N, K)
         probs = torch.exp(scores) / torch.exp(scores).sum(1, keepdim=True)
-        expected = -sum(torch.log(p[label]) for p, label in zip(probs, y, strict=True)) / N
+        expected = -torch.stack([torch.log(p[label]) for p, label in zip(probs, y, strict=True)]).mean()
         loss = apart_from_mean(student.cross_entropy(scores, y), expected, N)
         expect(loss, "the loss").close_to(expected, sizes={"K": K})
 
@@ -725,7 +728,9 @@ class Training:
     @property
     def batches(self) -> list[dict[str, Any]]:
         """The calls, less those that repeat the batch just before them."""
-        repeats = [k > 0 and torch.equal(c["examples"], self.calls[k - 1]["examples"]) for k, c in enumerate(self.calls)]
+        repeats = [
+            k > 0 and torch.equal(c["examples"], self.calls[k - 1]["examples"]) for k, c in enumerate(self.calls)
+        ]
         return [c for c, repeated in zip(self.calls, repeats, strict=True) if not repeated]
 
     @property
@@ -809,7 +814,7 @@ def new_order_every_epoch(student: Student, draw: Draw) -> None:
     training = whole_batches(draw, epochs=3)
     training.run(student)
     orders = [torch.arange(training.N), *training.order]
-    for before, after in zip(orders, orders[1:], strict=False):
+    for before, after in pairwise(orders):
         old, new = (
             {frozenset(batch.tolist()) for batch in order.split(training.batch_size)} for order in (before, after)
         )

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from assignments.a1_linear_classifiers.checks import (
@@ -312,9 +311,7 @@ def add_gradients(exercise: Exercise, checked: int = 2) -> None:
         return pair(student.call(exercise.name, X, y, W, b, lam))
 
     add_single_examples(exercise, gradients, usual_and_smallest)
-    add_precision(
-        exercise, lambda student, draw: gradients(student, *problem(draw), draw.number(0.1, 0.5))[:checked]
-    )
+    add_precision(exercise, lambda student, draw: gradients(student, *problem(draw), draw.number(0.1, 0.5))[:checked])
 
 
 add_gradients(cross_entropy_gradients)

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from local_mirror import Mirror, serving
+from small_cifar10 import ARCHIVE, BATCHES, CLASSES, FOLDER, pack, write_registry, write_small_cifar10
+
 from course_utils.data import DamagedDataError, ImageData, MissingDataError, array_cache, load_cifar10, registry, roots
 from course_utils.data.cifar10 import cifar10_on_this_machine
 from course_utils.data.registry import read_registry
-from local_mirror import Mirror, serving
-from small_cifar10 import ARCHIVE, BATCHES, CLASSES, FOLDER, pack, write_registry, write_small_cifar10
 
 PER_BATCH = 12
 Batches = dict[str, tuple[np.ndarray, np.ndarray]]

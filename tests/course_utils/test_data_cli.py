@@ -8,12 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from course_utils import doctor
-from course_utils.cli import app
-from course_utils.data import digits_in_scenes, registry, roots
 from local_mirror import Mirror, serving
 from small_cifar10 import ARCHIVE, FOLDER, pack, write_registry, write_small_cifar10
 from typer.testing import CliRunner, Result
+
+from course_utils import cli, doctor
+from course_utils.cli import app
+from course_utils.data import digits_in_scenes, registry, roots
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_data_repairs_a_damaged_set(user: Path) -> None:
 
 def test_data_lists_what_there_is(user: Path) -> None:
     before = course("data", "--list").stdout
-    assert "cifar10  not on this machine; 0.0 MB to download" in before.replace("0.2 MB", "0.0 MB")
+    assert "cifar10  not on this machine; 0.3 MB to download" in before
     assert "digits_in_scenes  always here" in before and "Licence: none." in before and "Cite: nobody." in before
     write_small_cifar10(user)
     assert f"cifar10  in {user}" in course("data", "--list").stdout
@@ -84,9 +85,11 @@ def test_data_knows_its_names() -> None:
     assert result.exit_code == 1 and "choose from cifar10, digits_in_scenes" in result.stderr
 
 
-def test_data_makes_the_embedded_set() -> None:
+def test_data_makes_the_embedded_set(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "load_digits_in_scenes", lambda: digits_in_scenes.load_digits_in_scenes(50, 50, 50))
     result = course("data", "digits_in_scenes")
-    assert result.exit_code == 0 and "train 10,000, validation 2,000, test 2,000" in result.stdout
+    assert result.exit_code == 0 and "train 50, validation 50, test 50; 10 classes" in result.stdout
+    assert len(list(user.rglob("*.npz"))) == 3
 
 
 @pytest.mark.parametrize("arguments", [[], ["data"], ["doctor"]])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from course_utils.data import digits_in_scenes as module
 from course_utils.data import flatten_images, load_digits_in_scenes, roots
 from course_utils.data.digits_in_scenes import (
@@ -21,7 +22,7 @@ from course_utils.data.digits_in_scenes import (
 from course_utils.data.registry import registered
 
 SYNTHETIC = "2f4a42cdf74c8c38ae1294f82106a02efc5c255ca004cc54aa2626b7c666cb7c"
-SYNTHETIC_VALIDATION = "?"
+SYNTHETIC_VALIDATION = "6d401ed640b2c64eac1986d7cdf6c4e516b644221f7856d111510b7cfaee90b7"
 DECODED = "99310b92a8963a4b9118f3a93695bf9d2f7c20a03361f1962972901ccd5560da"
 """SHA-256 of the two photographs as the decoder that made the registry's fingerprint decodes them."""
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from local_mirror import Mirror, serving
+
 from course_utils.data import DownloadError
 from course_utils.data import download as module  # the module, for its limits
 from course_utils.data.download import download, reachable
-from local_mirror import Mirror, serving
 
 CONTENT = np.random.default_rng(1).bytes(100_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -112,7 +113,7 @@ def test_a_complete_part_needs_no_network(target: Path) -> None:
 @pytest.mark.parametrize("checks", [{"md5": MD5}, {"sha256": SHA256}, {"size": len(CONTENT), "md5": MD5}])
 def test_a_corrupt_file_never_gets_the_name(mirror: Mirror, target: Path, checks: dict) -> None:
     corrupt = mirror.serve("/corrupt", CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
-    with pytest.raises(DownloadError, match="/corrupt delivered a file with another .* checksum"):
+    with pytest.raises(DownloadError, match=r"/corrupt delivered a file with another .* checksum"):
         download([corrupt], target, progress=False, **checks)
     assert not target.exists() and not part_of(target).exists()
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from course_utils.data import DataError, digits_in_scenes, images, load_images, registry, roots
 from local_mirror import Mirror, serving
 from small_cifar10 import ARCHIVE, FOLDER, pack, write_registry, write_small_cifar10
+
+from course_utils.data import DataError, digits_in_scenes, images, load_images, registry, roots
 
 SIZES = {"train": 10, "validation": 5, "test": 3}
 
@@ -80,7 +81,7 @@ def test_a_damaged_set_is_an_error_and_not_silently_replaced(publisher: Path, mo
     monkeypatch.setenv("COURSE_DATA", str(publisher))
     path = publisher / FOLDER / "test_batch"
     path.write_bytes(path.read_bytes()[::-1])
-    with pytest.raises(DataError, match="test_batch is damaged .* run `course data cifar10`"):
+    with pytest.raises(DataError, match=r"test_batch is damaged .* run `course data cifar10`"):
         load_images(**SIZES)
 
 

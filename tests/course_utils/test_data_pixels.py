@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from course_utils.data import flatten_images, unflatten_images
 
 

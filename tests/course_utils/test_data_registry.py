@@ -4,10 +4,11 @@ import string
 from pathlib import Path
 
 import pytest
+from torchvision.datasets import CIFAR10
+
 from course_utils.data import DataError
 from course_utils.data import registry as module
 from course_utils.data.registry import read_registry, registered, registry_path
-from torchvision.datasets import CIFAR10
 
 MINIMAL = """
 [words]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from course_utils.data import DataError, roots
 
 
@@ -32,7 +33,7 @@ def test_a_tilde_means_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_file_is_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("COURSE_DATA", str(tmp_path / "file"))
-    with pytest.raises(DataError, match="COURSE_DATA is .*file, which is not a folder"):
+    with pytest.raises(DataError, match=r"COURSE_DATA is .*file, which is not a folder"):
         roots.data_roots()
 
 
@@ -51,5 +52,5 @@ def test_without_any_writable_folder_there_is_a_sentence(
     tmp_path: Path, user_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user_root.touch()  # a file where the folder should be
-    with pytest.raises(DataError, match="No folder for data can be written to .* set COURSE_DATA to one that can"):
+    with pytest.raises(DataError, match=r"No folder for data can be written to .* set COURSE_DATA to one that can"):
         roots.writable_root()

@@ -8,10 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from course_utils.data import DamagedDataError, DataError, DownloadError, MissingDataError, roots, store
-from course_utils.data.registry import DataSet, read_registry
 from local_mirror import Mirror, serving
 from small_cifar10 import ARCHIVE, BATCHES, FOLDER, pack, write_registry, write_small_cifar10
+
+from course_utils.data import DamagedDataError, DataError, DownloadError, MissingDataError, roots, store
+from course_utils.data.registry import DataSet, read_registry
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_an_archive_with_the_right_checksum_and_wrong_contents_is_refused(
                            ("http://x/", mirror.serve("/archive", archive))):  # fmt: skip
         listed = listed.replace(pattern, value, 1)
     registry.write_text(listed)
-    with pytest.raises(DownloadError, match="delete .* and run `course data cifar10`"):
+    with pytest.raises(DownloadError, match=r"delete .* and run `course data cifar10`"):
         store.fetch(read_registry(registry)["cifar10"], progress=False)
     assert not store.inspect(read_registry(registry)["cifar10"]).sound
 

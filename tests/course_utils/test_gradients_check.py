@@ -168,7 +168,7 @@ class TestUpstream:
         G = draw(N, 5, seed=10)
         gradients = self.backward(G, self.S, self.gamma)
         assert check_gradients(self.scale, (self.S, self.gamma), gradients, upstream=G).passed
-        assert not check_gradients(self.scale, (self.S, self.gamma), gradients, upstream=G + 1).passed
+        assert not check_gradients(self.scale, (self.S, self.gamma), gradients, upstream=G**2).passed
 
     def test_a_plain_sum_hides_what_a_random_upstream_shows(self):
         def wrong(G: Tensor) -> tuple[Tensor, Tensor]:  # both paths through the statistics are missing ...
@@ -299,10 +299,8 @@ class TestCallsThatCannotBeJudged:
             check_gradients(lambda W: (W.sum(), 1), W, W)
 
     def test_cannot_be_called(self):
-        with pytest.raises(GradientCheckError, match=r"f\(W\) cannot be called with the 2 parameters"):
-            check_gradients(lambda W: W.sum(), [[W], [b], [b]][:0] or (W, b), (W, b)) if False else check_gradients(
-                lambda W, *, key: W.sum(), (W, b), (W, b)
-            )
+        with pytest.raises(GradientCheckError, match=r"f\(W, \*, key\) cannot be called with the 2 parameters"):
+            check_gradients(lambda W, *, key: W.sum(), (W, b), (W, b))
 
     def test_is_no_function(self):
         with pytest.raises(GradientCheckError, match="f is a Tensor, not a function"):
@@ -333,8 +331,9 @@ class TestFaultsOfTheGradientsStandInTheReport:
     def sentence(self, gradients: object, name: str = "W", **options: object) -> str:
         report = check_gradients(of, {"W": W, "b": b}, gradients, **options)
         assert not report.passed and report[name].verdict == "fail"
-        assert report[name].cause.sentence in " ".join(repr(report).split()).replace("  ", " ") or True
-        return report[name].cause.sentence
+        sentence = report[name].cause.sentence
+        assert sentence in " ".join(repr(report).split())  # it is shown, wrapped or not
+        return sentence
 
     def test_missing(self):
         assert self.sentence({"b": grad_b}) == "no gradient is given for W."
