@@ -277,9 +277,3 @@ def _check_variants(variants: list[Mistake | Alternative], exercises: dict[str, 
     for v in variants:
         if v.exercise not in exercises:
             raise CourseError(f"{folder}: {v.name} is a variant of {v.exercise!r}, which is no exercise.")
-        known = {c.name for c in exercises[v.exercise].criteria}
-        for criterion in v.caught_by if isinstance(v, Mistake) else ():
-            if criterion not in known:
-                raise CourseError(
-                    f"{folder}: the mistake {v.name} is caught by {criterion!r}, which is no criterion of {v.exercise}."
-                )

@@ -73,6 +73,10 @@ def course_style() -> Iterator[None]:
     """Draw in the course's style inside a ``with`` block or a function decorated with ``@course_style()``."""
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # it wants its 300 keys as literals
         yield
+        interactive = mpl.is_interactive()
+    # The first figure of a notebook switches interactive drawing on, which must outlive the context: without it the
+    # notebook would show no figure at all.
+    mpl.interactive(interactive)
 
 
 class CourseFigure(Figure):

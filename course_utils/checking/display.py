@@ -16,11 +16,12 @@ MAX_CELLS = 16  # rows and columns of a difference picture; more are cut out aro
 STYLE = """
 <style>
 .course-check{font-size:13px;line-height:1.45;color:var(--jp-content-font-color1,inherit);max-width:62em}
-.course-check table{border-collapse:collapse;width:100%;margin:.4em 0}
-.course-check th,.course-check td{text-align:left;vertical-align:top;padding:.35em .6em;
- border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,.35));background:transparent;white-space:normal}
-.course-check .num{text-align:right;white-space:nowrap}
-.course-check .verdict{white-space:nowrap;font-weight:600}
+.course-check table{border-collapse:collapse;width:100%;margin:.4em 0!important;table-layout:auto}
+.course-check th,.course-check td{text-align:left!important;vertical-align:top!important;padding:.35em .6em!important;
+ border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,.35))!important;background:transparent!important;
+ white-space:normal!important;max-width:none!important}
+.course-check .num{text-align:right!important;white-space:nowrap!important}
+.course-check .verdict{white-space:nowrap!important;font-weight:600}
 .course-check .yes{color:#1a8f5a}.course-check .no{color:#d1495b}.course-check .wait{color:#b07d12}
 .course-check .cause{margin-top:.25em}
 .course-check .remark{opacity:.75;margin-top:.25em}

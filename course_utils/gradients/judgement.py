@@ -6,7 +6,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from course_utils.gradients.numeric import Differences, Function
+from course_utils.gradients.numeric import Function
 from course_utils.gradients.structure import Leaf
 
 ROUNDING_BOUND = 6.0
@@ -102,13 +102,13 @@ def judge_entries(
     gap = at_h.gap[suspects]
     central = at_h.central[suspects]
     step = h
-    while len(suspects) and step > h / 50:  # h/10, then h/100 where h/10 left it open
+    while len(suspects) and step > h / 50:  # h/10, and h/100 for what h/10 leaves open
         step /= 10
         noise = bound / step
         closer = function.differences(leaf, flat[suspects], step)
         error, status = _compare(analytic[suspects], closer.central, noise, tolerance)
         wrong = status == Status.FAIL
-        kink = wrong & _persists(closer, gap, noise, 0.3)
+        kink = wrong & (closer.gap > 4 * noise) & (closer.gap > 0.3 * gap)
         moved = ~kink & ((closer.central - central).abs() > noise)
         for index, flag, value, e, s in zip(
             suspects[kink | moved].tolist(),
@@ -120,10 +120,6 @@ def judge_entries(
         ):
             found.numeric[index], found.error[index], found.noise[index] = value, e, noise
             found.status[index] = Status.KINK if flag else s
-        undecided = wrong & ~kink & _persists(closer, gap, noise, 0.15)  # a kink just inside this step
+        undecided = wrong & moved  # a kink just inside this step looks like curvature
         suspects, gap, central = suspects[undecided], closer.gap[undecided], closer.central[undecided]
     return found
-
-
-def _persists(closer: Differences, gap: Tensor, noise: float, share: float) -> Tensor:
-    return (closer.gap > 4 * noise) & (closer.gap > share * gap)

@@ -12,8 +12,16 @@ from torch import Tensor
 LAMBDA_NAMES = ("lam", "lambda_", "lambd", "lmbda", "reg", "weight_decay", "l2")
 
 
-def variables(f: Callable[..., Any]) -> dict[str, Any]:
-    """The outer variables, defaults and bound arguments that f uses, by name."""
+def variables(f: Callable[..., Any], depth: int = 1) -> dict[str, Any]:
+    """The outer variables, defaults and bound arguments that f uses, by name.
+
+    Parameters
+    ----------
+    f
+        A function.
+    depth
+        How many levels of functions called by f are read as well; what f itself uses comes first.
+    """
     found: dict[str, Any] = {}
     while isinstance(f, functools.partial):
         found.update(f.keywords)
@@ -26,7 +34,10 @@ def variables(f: Callable[..., Any]) -> dict[str, Any]:
             if parameter.default is not parameter.empty:
                 found[name] = parameter.default
     except (TypeError, ValueError):  # a callable object: nothing to read
-        pass
+        return found
+    if depth:
+        for called in [value for value in found.values() if inspect.isfunction(value)]:
+            found = {**variables(called, depth - 1), **found}
     return found
 
 

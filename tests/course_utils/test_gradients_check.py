@@ -207,7 +207,7 @@ class TestFloat32IsRefused:
 
     def test_an_operation_inside_f(self):
         X32 = X.float()
-        with pytest.raises(GradientCheckError, match="inside it, to gives float32|inside it, float gives float32"):
+        with pytest.raises(GradientCheckError, match=r"inside it, (to|float) gives float32"):
             check_gradients(lambda W: F.cross_entropy((X32 @ W.float()).double(), y), W, W)
 
     def test_a_last_step_of_f(self):
@@ -244,7 +244,7 @@ class TestCallsThatCannotBeJudged:
     def test_its_own_generator(self):
         generator = torch.Generator().manual_seed(0)
         noisy = lambda W: (W * torch.rand(W.shape, generator=generator, dtype=W.dtype)).sum()  # noqa: E731
-        with pytest.raises(GradientCheckError, match="a hidden state or a generator of its own.*state="):
+        with pytest.raises(GradientCheckError, match=r"a hidden state or a generator of its own.*state="):
             check_gradients(noisy, W, W)
         before = generator.get_state()
         mask = torch.rand(W.shape, generator=torch.Generator().manual_seed(0), dtype=W.dtype)

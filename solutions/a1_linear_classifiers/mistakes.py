@@ -1,0 +1,1542 @@
+"""Wrong solutions of Assignment 1 that students really write.
+
+Each is complete in itself.  `caught_by` lists every criterion of the exercise that it fails; `says` is what the
+student is told where the same results come back.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from course_utils.checking import mistake
+
+# --- Standardising ---------------------------------------------------------------------------------------------------
+
+
+@mistake(
+    "standardizer",
+    caught_by="?",
+    says="One mean over all numbers is used for every feature. Each feature has a mean of its own: `X.mean(0)`, (d,).",
+)
+def one_mean_for_all_features(X):
+    std = X.std(0, correction=0)
+    return X.mean().expand(X.shape[1]), torch.where((X == X[0]).all(0), torch.ones_like(std), std)
+
+
+@mistake(
+    "standardizer",
+    caught_by="?",
+    says="This is the sample standard deviation, whose squares are divided by N − 1 (the default of torch.std). The "
+    "population's is asked for, divided by N: `correction=0`.",
+)
+def sample_std(X):
+    std = X.std(0)
+    return X.mean(0), torch.where((X == X[0]).all(0), torch.ones_like(std), std)
+
+
+@mistake(
+    "standardizer",
+    caught_by="?",
+    says="This is the sample standard deviation, divided by N − 1, which for a single example is 0 / 0 = NaN. The "
+    "population's is asked for, divided by N.",
+)
+def sample_std_nan_for_one(X):
+    std = X.std(0)
+    std[std == 0] = 1
+    return X.mean(0), std
+
+
+@mistake(
+    "standardizer",
+    caught_by="?",
+    says="This is the variance; the standard deviation is its square root.",
+)
+def variance_for_std(X):
+    std = X.var(0, correction=0)
+    return X.mean(0), torch.where((X == X[0]).all(0), torch.ones_like(std), std)
+
+
+@mistake(
+    "standardizer",
+    caught_by="?",
+    says="A feature whose entries are all equal keeps std 0, and standardising divides by it. Give such features 1.",
+)
+def constant_features_keep_zero(X):
+    return X.mean(0), X.std(0, correction=0)
+
+
+@mistake(
+    "standardizer",
+    caught_by="?",
+    says="A small number is added to every std. It makes a constant feature's std tiny instead of 1, and it "
+    "swamps the spread of features that have little.",
+)
+def epsilon_added_to_std(X):
+    return X.mean(0), X.std(0, correction=0) + 1e-8
+
+
+@mistake(
+    "standardizer",
+    caught_by="?",
+    says="A feature with little spread is taken for a constant one. Its own std is asked for, however small: "
+    "look at whether the entries are equal, not at the size of the std.",
+)
+def little_spread_taken_for_none(X):
+    std = X.std(0, correction=0)
+    return X.mean(0), torch.where(std < 1e-8, torch.ones_like(std), std)
+
+
+@mistake(
+    "standardizer",
+    caught_by="?",
+    says="The test `std == 0` misses constant features: the mean of N equal numbers is rounded, so their std comes "
+    "out as something like 1e-17. Compare the entries themselves: `(X == X[0]).all(0)`.",
+)
+def rounded_zero_missed(X):
+    mean = X.sum(0) / len(X)
+    std = (((X - mean) ** 2).sum(0) / len(X)).sqrt()
+    std[std == 0] = 1
+    return mean, std
+
+
+@mistake(
+    "standardizer",
+    caught_by="?",
+    says="The mean of the squares less the square of the mean cancels where the spread is small beside the mean. "
+    "Subtract the mean first, then square.",
+)
+def squares_cancel(X):
+    mean = X.mean(0)
+    std = ((X**2).mean(0) - mean**2).clamp(min=0).sqrt()
+    return mean, torch.where((X == X[0]).all(0), torch.ones_like(std), std)
+
+
+@mistake(
+    "standardizer",
+    caught_by="?",
+    says="The inputs are converted to float32, which drops more than half of their digits.",
+)
+def standardizer_in_float32(X):
+    x = X.to(torch.float32)
+    std = x.std(0, correction=0)
+    std = torch.where((X == X[0]).all(0), torch.ones_like(std), std)
+    return x.mean(0).to(X.dtype), std.to(X.dtype)
+
+
+@mistake(
+    "standardize",
+    caught_by="?",
+    says="The set is standardised by its own statistics. Use the mean and std that are given: validation and test "
+    "examples must be treated exactly as the training examples were.",
+)
+def own_statistics_for_every_set(X, mean, std):
+    return (X - X.mean(0)) / X.std(0, correction=0)
+
+
+@mistake(
+    "standardize",
+    caught_by="?",
+    says="A small number is added to the std before dividing. `standardizer` has seen to constant features already; "
+    "a feature with little spread is now scaled too little.",
+)
+def epsilon_in_the_divisor(X, mean, std):
+    return (X - mean) / (std + 1e-8)
+
+
+@mistake(
+    "standardize",
+    caught_by="?",
+    says="The difference is the wrong way round: it is X − mean, not mean − X.",
+)
+def difference_turned_round(X, mean, std):
+    return (mean - X) / std
+
+
+@mistake(
+    "standardize",
+    caught_by="?",
+    says="X itself is changed by `-=` and `/=`: the caller's data are standardised behind its back.",
+)
+def standardized_in_place(X, mean, std):
+    X -= mean
+    X /= std
+    return X
+
+
+# --- Binary SVM ------------------------------------------------------------------------------------------------------
+
+
+@mistake(
+    "binary_svm_cost",
+    caught_by="?",
+    says="The labels are treated as 0 and 1 and mapped to −1 and +1, but they are −1 and +1 already: −1 becomes −3.",
+)
+def svm_labels_mapped_again(w, b, X, y, lam):
+    return (1 - (2 * y - 1) * (X @ w + b)).clamp(min=0).mean() + lam * (w**2).sum()
+
+
+@mistake(
+    "binary_svm_cost",
+    caught_by="?",
+    says="The hinge losses are summed; the cost has their mean.",
+)
+def svm_loss_summed(w, b, X, y, lam):
+    return (1 - y * (X @ w + b)).clamp(min=0).sum() + lam * (w**2).sum()
+
+
+@mistake(
+    "binary_svm_cost",
+    caught_by="?",
+    says="The margin is missing: the hinge is max(0, 1 − y·s), not max(0, −y·s).",
+)
+def svm_without_margin(w, b, X, y, lam):
+    return (-y * (X @ w + b)).clamp(min=0).mean() + lam * (w**2).sum()
+
+
+@mistake(
+    "binary_svm_cost",
+    caught_by="?",
+    says="1 − y·s is not cut off at 0, so examples beyond the margin lower the cost.",
+)
+def svm_not_cut_off(w, b, X, y, lam):
+    return (1 - y * (X @ w + b)).mean() + lam * (w**2).sum()
+
+
+@mistake(
+    "binary_svm_cost",
+    caught_by="?",
+    says="The regulariser is λ‖w‖ here; λ‖w‖², the sum of the squares, is asked for.",
+)
+def svm_norm_not_squared(w, b, X, y, lam):
+    return (1 - y * (X @ w + b)).clamp(min=0).mean() + lam * (w**2).sum().sqrt()
+
+
+@mistake(
+    "binary_svm_cost",
+    caught_by="?",
+    says="The regulariser has a factor ½; this course writes λ‖w‖².",
+)
+def svm_regulariser_halved(w, b, X, y, lam):
+    return (1 - y * (X @ w + b)).clamp(min=0).mean() + lam / 2 * (w**2).sum()
+
+
+@mistake(
+    "binary_svm_cost",
+    caught_by="?",
+    says="b is regularised too. Only w is: b merely shifts the boundary.",
+)
+def svm_bias_regularised(w, b, X, y, lam):
+    return (1 - y * (X @ w + b)).clamp(min=0).mean() + lam * ((w**2).sum() + b**2)
+
+
+@mistake(
+    "binary_svm_cost",
+    caught_by="?",
+    says="`.item()` makes a Python float; the cost is to be a 0-d tensor.",
+)
+def svm_cost_as_float(w, b, X, y, lam):
+    return ((1 - y * (X @ w + b)).clamp(min=0).mean() + lam * (w**2).sum()).item()
+
+
+@mistake(
+    "binary_svm_gradients",
+    caught_by="?",
+    says="The labels are treated as 0 and 1 and mapped to −1 and +1, but they are −1 and +1 already: −1 becomes −3.",
+)
+def svm_gradients_labels_mapped_again(w, b, X, y, lam):
+    t = 2 * y - 1
+    g = -t * (t * (X @ w + b) < 1) / len(y)
+    return X.T @ g + 2 * lam * w, g.sum()
+
+
+@mistake(
+    "binary_svm_gradients",
+    caught_by="?",
+    says="The gradients are not divided by N, though the cost is a mean.",
+)
+def svm_gradients_summed(w, b, X, y, lam):
+    g = -y * (y * (X @ w + b) < 1)
+    return X.T @ g + 2 * lam * w, g.sum()
+
+
+@mistake(
+    "binary_svm_gradients",
+    caught_by="?",
+    says="Only misclassified examples contribute; those inside the margin, y·s < 1, do too.",
+)
+def svm_gradients_without_margin(w, b, X, y, lam):
+    g = -y * (y * (X @ w + b) < 0) / len(y)
+    return X.T @ g + 2 * lam * w, g.sum()
+
+
+@mistake(
+    "binary_svm_gradients",
+    caught_by="?",
+    says="Every example contributes; those beyond the margin, y·s > 1, have gradient 0.",
+)
+def svm_gradients_of_all(w, b, X, y, lam):
+    g = -y / len(y)
+    return X.T @ g + 2 * lam * w, g.sum()
+
+
+@mistake(
+    "binary_svm_gradients",
+    caught_by="?",
+    says="The sign of the hinge's gradient is flipped: where 1 − y·s > 0 its derivative by s is −y.",
+)
+def svm_gradients_sign_flipped(w, b, X, y, lam):
+    g = y * (y * (X @ w + b) < 1) / len(y)
+    return X.T @ g + 2 * lam * w, g.sum()
+
+
+@mistake(
+    "binary_svm_gradients",
+    caught_by="?",
+    says="The derivative of λ‖w‖² is 2λw, not λw.",
+)
+def svm_gradients_regulariser_halved(w, b, X, y, lam):
+    g = -y * (y * (X @ w + b) < 1) / len(y)
+    return X.T @ g + lam * w, g.sum()
+
+
+@mistake(
+    "binary_svm_gradients",
+    caught_by="?",
+    says="b's gradient has 2λb in it, but b is not regularised.",
+)
+def svm_gradients_bias_regularised(w, b, X, y, lam):
+    g = -y * (y * (X @ w + b) < 1) / len(y)
+    return X.T @ g + 2 * lam * w, g.sum() + 2 * lam * b
+
+
+@mistake(
+    "binary_svm_gradients",
+    caught_by="?",
+    says="w's gradient counts an example exactly at the margin and b's does not (`<` in one, `<=` in the other): "
+    "that is no subgradient of the cost.",
+)
+def svm_gradients_two_subgradients(w, b, X, y, lam):
+    margin = y * (X @ w + b)
+    grad_w = -(X * (y * (margin <= 1))[:, None]).mean(0)
+    return grad_w + 2 * lam * w, -(y * (margin < 1)).mean()
+
+
+# --- Scores, softmax, cross-entropy ----------------------------------------------------------------------------------
+
+
+@mistake("linear_scores", caught_by="?", says="b is not added to the scores.")
+def scores_without_bias(X, W, b):
+    return X @ W
+
+
+@mistake(
+    "linear_scores",
+    caught_by="?",
+    says="b is subtracted from the scores; it is to be added.",
+)
+def bias_subtracted(X, W, b):
+    return X @ W - b
+
+
+@mistake(
+    "linear_scores",
+    caught_by="?",
+    says="`+=` adds b, but `squeeze()` drops the axis of a single example, a single feature or a single class.",
+)
+def scores_squeezed(X, W, b):
+    return X.squeeze() @ W.squeeze() + b
+
+
+@mistake(
+    "softmax",
+    caught_by="?",
+    says="exp overflows for scores around 1000. Subtract the row's maximum first: the probabilities stay the same.",
+)
+def softmax_overflows(scores):
+    e = torch.exp(scores)
+    return e / e.sum(1, keepdim=True)
+
+
+@mistake(
+    "softmax",
+    caught_by="?",
+    says="The maximum of all scores is subtracted. In a row far below it every exponential becomes 0, and 0 / 0 is "
+    "NaN. Each row needs its own maximum: `scores.amax(1, keepdim=True)`.",
+)
+def softmax_global_maximum(scores):
+    e = torch.exp(scores - scores.max())
+    return e / e.sum(1, keepdim=True)
+
+
+@mistake(
+    "softmax",
+    caught_by="?",
+    says="The probabilities sum to one over the examples (axis 0). Every example's own probabilities are to sum to "
+    "one: axis 1.",
+)
+def softmax_over_examples(scores):
+    e = torch.exp(scores - scores.amax(0, keepdim=True))
+    return e / e.sum(0, keepdim=True)
+
+
+@mistake(
+    "softmax",
+    caught_by="?",
+    says="The exponentials are divided by the sum over the whole matrix. Each row is divided by its own sum.",
+)
+def softmax_over_everything(scores):
+    e = torch.exp(scores - scores.amax(1, keepdim=True))
+    return e / e.sum()
+
+
+@mistake(
+    "softmax",
+    caught_by="?",
+    says="The scores are cut off before exp. That prevents the overflow but makes all large scores equal; subtract "
+    "the row's maximum instead.",
+)
+def softmax_clamped(scores):
+    e = torch.exp(scores.clamp(-700, 700))
+    return e / e.sum(1, keepdim=True)
+
+
+@mistake(
+    "softmax",
+    caught_by="?",
+    says="The row's mean is subtracted. A score far above the mean still overflows; subtract the row's maximum.",
+)
+def softmax_mean_subtracted(scores):
+    e = torch.exp(scores - scores.mean(1, keepdim=True))
+    return e / e.sum(1, keepdim=True)
+
+
+@mistake(
+    "softmax",
+    caught_by="?",
+    says="A small number is added to the sum, so the probabilities do not quite sum to one. After the shift by the "
+    "row's maximum the sum is at least 1: nothing has to be added.",
+)
+def softmax_epsilon_in_sum(scores):
+    e = torch.exp(scores - scores.amax(1, keepdim=True))
+    return e / (e.sum(1, keepdim=True) + 1e-3)
+
+
+@mistake(
+    "softmax",
+    caught_by="?",
+    says="`scores -= …` changes the caller's scores. Write `scores = scores - …`, which makes a new tensor.",
+)
+def softmax_in_place(scores):
+    scores -= scores.amax(1, keepdim=True)
+    e = torch.exp(scores)
+    return e / e.sum(1, keepdim=True)
+
+
+@mistake(
+    "cross_entropy",
+    caught_by="?",
+    says="Where the probability of the true class underflows to 0, its logarithm is −∞. Take the logarithm before "
+    "it does: log p = s_y − log Σ exp(s), from the scores.",
+)
+def logarithm_of_zero(scores, y):
+    e = torch.exp(scores - scores.amax(1, keepdim=True))
+    p = e / e.sum(1, keepdim=True)
+    return -torch.log(p[torch.arange(len(y)), y]).mean()
+
+
+@mistake(
+    "cross_entropy",
+    caught_by="?",
+    says="A small number is added to p before the logarithm. That hides the infinity but caps the loss of one "
+    "example at about 28; take log p from the scores instead.",
+)
+def epsilon_in_the_logarithm(scores, y):
+    e = torch.exp(scores - scores.amax(1, keepdim=True))
+    p = e / e.sum(1, keepdim=True)
+    return -torch.log(p[torch.arange(len(y)), y] + 1e-12).mean()
+
+
+@mistake(
+    "cross_entropy",
+    caught_by="?",
+    says="exp overflows for scores around 1000. Subtract the row's maximum before, and add it after the logarithm.",
+)
+def logsumexp_overflows(scores, y):
+    return (torch.log(torch.exp(scores).sum(1)) - scores[torch.arange(len(y)), y]).mean()
+
+
+@mistake(
+    "cross_entropy",
+    caught_by="?",
+    says="The maximum of all scores is subtracted. In a row far below it every exponential becomes 0, and log 0 is "
+    "−∞. Each row needs its own maximum.",
+)
+def logsumexp_global_maximum(scores, y):
+    shifted = scores - scores.max()
+    return (torch.log(torch.exp(shifted).sum(1)) - shifted[torch.arange(len(y)), y]).mean()
+
+
+@mistake(
+    "cross_entropy",
+    caught_by="?",
+    says="The losses are summed over the examples; their mean is asked for.",
+)
+def cross_entropy_summed(scores, y):
+    shifted = scores - scores.amax(1, keepdim=True)
+    return (torch.log(torch.exp(shifted).sum(1)) - shifted[torch.arange(len(y)), y]).sum()
+
+
+@mistake(
+    "cross_entropy",
+    caught_by="?",
+    says="The loss is divided by N twice: `mean` has done it already.",
+)
+def cross_entropy_divided_twice(scores, y):
+    shifted = scores - scores.amax(1, keepdim=True)
+    return (torch.log(torch.exp(shifted).sum(1)) - shifted[torch.arange(len(y)), y]).mean() / len(y)
+
+
+@mistake(
+    "cross_entropy",
+    caught_by="?",
+    says="The mean is taken over examples and classes (N·K numbers, most of them 0); the loss is a mean over the "
+    "N examples.",
+)
+def cross_entropy_mean_over_classes(scores, y):
+    shifted = scores - scores.amax(1, keepdim=True)
+    log_p = shifted - torch.log(torch.exp(shifted).sum(1, keepdim=True))
+    return -(torch.eye(scores.shape[1], dtype=scores.dtype)[y] * log_p).mean()
+
+
+@mistake(
+    "cross_entropy",
+    caught_by="?",
+    says="This is the logarithm to base 2; the natural one is asked for.",
+)
+def logarithm_to_base_two(scores, y):
+    shifted = scores - scores.amax(1, keepdim=True)
+    return (torch.log(torch.exp(shifted).sum(1)) - shifted[torch.arange(len(y)), y]).mean() / 0.6931471805599453
+
+
+@mistake(
+    "cross_entropy",
+    caught_by="?",
+    says="The number of classes is read from y, which need not contain every class. Read it from the scores: "
+    "`scores.shape[1]`.",
+)
+def classes_counted_in_labels(scores, y):
+    shifted = scores - scores.amax(1, keepdim=True)
+    log_p = shifted - torch.log(torch.exp(shifted).sum(1, keepdim=True))
+    return -(torch.eye(int(y.max()) + 1, dtype=scores.dtype)[y] * log_p).sum(1).mean()
+
+
+@mistake(
+    "cross_entropy",
+    caught_by="?",
+    says="The result is a float32 tensor whatever the scores are. New tensors are to get the scores' dtype.",
+)
+def cross_entropy_in_float32(scores, y):
+    shifted = scores - scores.amax(1, keepdim=True)
+    losses = torch.zeros(len(y))
+    for i in range(len(y)):
+        losses[i] = torch.log(torch.exp(shifted[i]).sum()) - shifted[i, y[i]]
+    return losses.mean()
+
+
+# --- The classifier: cost, accuracy, gradients -----------------------------------------------------------------------
+
+
+def _log_probabilities(X, W, b):
+    scores = X @ W + b
+    shifted = scores - scores.amax(1, keepdim=True)
+    return shifted - torch.log(torch.exp(shifted).sum(1, keepdim=True))
+
+
+def _losses(X, y, W, b):
+    return -_log_probabilities(X, W, b)[torch.arange(len(y)), y]
+
+
+@mistake(
+    "cost",
+    caught_by="?",
+    says="The losses are summed over the examples; the cost has their mean.",
+)
+def cost_summed(X, y, W, b, lam):
+    return _losses(X, y, W, b).sum() + lam * (W**2).sum()
+
+
+@mistake(
+    "cost",
+    caught_by="?",
+    says="The regulariser is divided by N. Only the loss is a mean over examples; λ ΣW² stays as it is.",
+)
+def cost_lambda_divided(X, y, W, b, lam):
+    return (_losses(X, y, W, b).sum() + lam * (W**2).sum()) / len(y)
+
+
+@mistake(
+    "cost",
+    caught_by="?",
+    says="The regulariser is missing: add λ ΣW².",
+)
+def cost_without_regulariser(X, y, W, b, lam):
+    return _losses(X, y, W, b).mean()
+
+
+@mistake(
+    "cost",
+    caught_by="?",
+    says="The regulariser has a factor ½; this course writes λ ΣW², whose gradient is 2λW.",
+)
+def cost_regulariser_halved(X, y, W, b, lam):
+    return _losses(X, y, W, b).mean() + lam / 2 * (W**2).sum()
+
+
+@mistake(
+    "cost",
+    caught_by="?",
+    says="The regulariser is λ‖W‖ here; λ ΣW², without the square root, is asked for.",
+)
+def cost_norm_not_squared(X, y, W, b, lam):
+    return _losses(X, y, W, b).mean() + lam * (W**2).sum().sqrt()
+
+
+@mistake(
+    "cost",
+    caught_by="?",
+    says="The regulariser has the mean of the squares of W; their sum is asked for.",
+)
+def cost_mean_of_squares(X, y, W, b, lam):
+    return _losses(X, y, W, b).mean() + lam * (W**2).mean()
+
+
+@mistake(
+    "cost",
+    caught_by="?",
+    says="b is regularised too. Only W is.",
+)
+def cost_bias_regularised(X, y, W, b, lam):
+    return _losses(X, y, W, b).mean() + lam * ((W**2).sum() + (b**2).sum())
+
+
+@mistake(
+    "cost",
+    caught_by="?",
+    says="The cost takes the logarithm of probabilities, which are 0 for scores far below the largest. Use the "
+    "cross-entropy that you wrote from the scores.",
+)
+def cost_logarithm_of_zero(X, y, W, b, lam):
+    e = torch.exp(X @ W + b - (X @ W + b).amax(1, keepdim=True))
+    p = e / e.sum(1, keepdim=True)
+    return -torch.log(p[torch.arange(len(y)), y]).mean() + lam * (W**2).sum()
+
+
+@mistake(
+    "accuracy",
+    caught_by="?",
+    says="The class with the smallest score is predicted (argmin); it is the one with the largest.",
+)
+def smallest_score_predicted(X, y, W, b):
+    return ((X @ W + b).argmin(1) == y).double().mean().item()
+
+
+@mistake(
+    "accuracy",
+    caught_by="?",
+    says="The number of correct predictions is divided by the number of classes instead of the number of examples.",
+)
+def divided_by_classes(X, y, W, b):
+    return ((X @ W + b).argmax(1) == y).sum().item() / W.shape[1]
+
+
+@mistake(
+    "accuracy",
+    caught_by="?",
+    says="The largest score is looked for down a column, over the examples (axis 0); it is the largest of a row, "
+    "over the classes.",
+)
+def largest_over_examples(X, y, W, b):
+    best = (X @ W + b).argmax(0)  # (K,)
+    n = min(len(best), len(y))
+    return (best[:n] == y[:n]).double().mean().item()
+
+
+@mistake("accuracy", caught_by="?", says="The accuracy is in per cent; a number between 0 and 1 is asked for.")
+def accuracy_in_per_cent(X, y, W, b):
+    return 100 * ((X @ W + b).argmax(1) == y).double().mean().item()
+
+
+@mistake("accuracy", caught_by="?", says="This is the share of wrong predictions.")
+def error_rate(X, y, W, b):
+    return ((X @ W + b).argmax(1) != y).double().mean().item()
+
+
+@mistake("accuracy", caught_by="?", says="b is left out of the scores.")
+def accuracy_without_bias(X, y, W, b):
+    return ((X @ W).argmax(1) == y).double().mean().item()
+
+
+@mistake("accuracy", caught_by="?", says="A tensor is returned; `.item()` makes it a Python float.")
+def accuracy_as_tensor(X, y, W, b):
+    return ((X @ W + b).argmax(1) == y).to(X.dtype).mean()
+
+
+def _probabilities_minus_targets(X, y, W, b):
+    G = torch.exp(_log_probabilities(X, W, b))
+    G[torch.arange(len(y)), y] -= 1
+    return G
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="The gradients are not divided by N, though the cost is a mean over the examples.",
+)
+def gradients_not_divided(X, y, W, b, lam):
+    G = _probabilities_minus_targets(X, y, W, b)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="The gradients are divided by N twice.",
+)
+def gradients_divided_twice(X, y, W, b, lam):
+    G = _probabilities_minus_targets(X, y, W, b) / len(y)
+    return X.T @ G / len(y) + 2 * lam * W, G.mean(0)
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="The derivative of λ ΣW² is 2λW, not λW.",
+)
+def gradients_regulariser_halved(X, y, W, b, lam):
+    G = _probabilities_minus_targets(X, y, W, b) / len(y)
+    return X.T @ G + lam * W, G.sum(0)
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="λ is divided by N together with the loss. Only the loss is a mean; the regulariser adds 2λW.",
+)
+def gradients_lambda_divided(X, y, W, b, lam):
+    G = _probabilities_minus_targets(X, y, W, b)
+    return (X.T @ G + 2 * lam * W) / len(y), G.mean(0)
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="b's gradient has 2λb in it, but b is not regularised.",
+)
+def gradients_bias_regularised(X, y, W, b, lam):
+    G = _probabilities_minus_targets(X, y, W, b) / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0) + 2 * lam * b
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="The regulariser is in the cost but not in the gradient: add 2λW.",
+)
+def gradients_without_regulariser(X, y, W, b, lam):
+    G = _probabilities_minus_targets(X, y, W, b) / len(y)
+    return X.T @ G, G.sum(0)
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="The sign of the data term is flipped: the derivative by the scores is P − Y, not Y − P.",
+)
+def gradients_sign_flipped(X, y, W, b, lam):
+    G = -_probabilities_minus_targets(X, y, W, b) / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="b's gradient is the mean of rows that have been divided by N already; it is their sum.",
+)
+def gradient_of_b_averaged(X, y, W, b, lam):
+    G = _probabilities_minus_targets(X, y, W, b) / len(y)
+    return X.T @ G + 2 * lam * W, G.mean(0)
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="The derivative by the scores is P − Y: the one-hot targets are not subtracted here.",
+)
+def gradients_without_targets(X, y, W, b, lam):
+    G = torch.exp(_log_probabilities(X, W, b)) / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="exp overflows for scores around 1000, and inf / inf is NaN. Use the softmax that subtracts the row's maximum.",
+)
+def gradients_overflow(X, y, W, b, lam):
+    e = torch.exp(X @ W + b)
+    G = e / e.sum(1, keepdim=True)
+    G[torch.arange(len(y)), y] -= 1
+    G = G / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="The number of classes is read from y, which need not contain every class. Read it from W or b.",
+)
+def gradients_classes_counted_in_labels(X, y, W, b, lam):
+    G = torch.exp(_log_probabilities(X, W, b)) - torch.eye(int(y.max()) + 1, dtype=X.dtype)[y]
+    G = G / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="?",
+    says="λ is used twice: 2λW is added to the gradient that has it already.",
+)
+def gradients_regulariser_twice(X, y, W, b, lam):
+    G = _probabilities_minus_targets(X, y, W, b) / len(y)
+    return X.T @ G + 4 * lam * W, G.sum(0)
+
+
+# --- Multi-class hinge loss ------------------------------------------------------------------------------------------
+
+
+def _violations(scores, y, margin=1.0):
+    n = torch.arange(len(y))
+    violations = (scores - scores[n, y][:, None] + margin).clamp(min=0)
+    violations[n, y] = 0
+    return violations
+
+
+@mistake(
+    "multiclass_hinge",
+    caught_by="?",
+    says="The true class is counted: s_y − s_y + 1 = 1 adds 1 to every loss (10 instead of 9 for equal scores of ten "
+    "classes). Leave it out.",
+)
+def true_class_counted(scores, y):
+    return (scores - scores[torch.arange(len(y)), y][:, None] + 1).clamp(min=0).sum(1).mean()
+
+
+@mistake("multiclass_hinge", caught_by="?", says="The margin is missing: max(0, s_k − s_y + 1).")
+def hinge_without_margin(scores, y):
+    return _violations(scores, y, 0.0).sum(1).mean()
+
+
+@mistake("multiclass_hinge", caught_by="?", says="The losses are summed over the examples; their mean is asked for.")
+def hinge_summed(scores, y):
+    return _violations(scores, y).sum()
+
+
+@mistake(
+    "multiclass_hinge",
+    caught_by="?",
+    says="The mean is taken over the classes too; an example's loss is the sum over its wrong classes.",
+)
+def hinge_mean_over_classes(scores, y):
+    return _violations(scores, y).mean()
+
+
+@mistake(
+    "multiclass_hinge",
+    caught_by="?",
+    says="Only the worst class counts here (the loss of Crammer and Singer). The loss of Weston and Watkins, which "
+    "is asked for, adds up all wrong classes.",
+)
+def hinge_of_worst_class(scores, y):
+    return _violations(scores, y).amax(1).mean()
+
+
+@mistake(
+    "multiclass_hinge",
+    caught_by="?",
+    says="The violations are squared; the loss is linear in them.",
+)
+def hinge_squared(scores, y):
+    return (_violations(scores, y) ** 2).sum(1).mean()
+
+
+@mistake(
+    "multiclass_hinge",
+    caught_by="?",
+    says="The difference is the wrong way round: a wrong class adds max(0, s_k − s_y + 1).",
+)
+def hinge_turned_round(scores, y):
+    return _violations(-scores, y).sum(1).mean()
+
+
+def _hinge_gradient_of_scores(X, y, W, b, margin=1.0):
+    n = torch.arange(len(y))
+    scores = X @ W + b
+    G = (scores - scores[n, y][:, None] + margin > 0).to(X.dtype)
+    G[n, y] = 0
+    G[n, y] = -G.sum(1)
+    return G
+
+
+@mistake(
+    "multiclass_hinge_gradients",
+    caught_by="?",
+    says="The true class gets −1 for an example, whatever the number of violated margins; it gets −1 for each.",
+)
+def true_class_pushed_once(X, y, W, b, lam):
+    G = _hinge_gradient_of_scores(X, y, W, b)
+    n = torch.arange(len(y))
+    G[n, y] = -(G[n, y] < 0).to(X.dtype)
+    G = G / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "multiclass_hinge_gradients",
+    caught_by="?",
+    says="The true class is counted among the violated margins (its own is s_y − s_y + 1 = 1 > 0).",
+)
+def true_class_among_the_violations(X, y, W, b, lam):
+    G = _hinge_gradient_of_scores(X, y, W, b)
+    G[torch.arange(len(y)), y] -= 1
+    G = G / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "multiclass_hinge_gradients",
+    caught_by="?",
+    says="The gradient of the true class's column is missing: it gets −1 for every violated margin.",
+)
+def true_class_not_pushed(X, y, W, b, lam):
+    G = _hinge_gradient_of_scores(X, y, W, b).clamp(min=0) / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "multiclass_hinge_gradients",
+    caught_by="?",
+    says="Only classes that score higher than the true one count; those within the margin, s_k > s_y − 1, do too.",
+)
+def hinge_gradients_without_margin(X, y, W, b, lam):
+    G = _hinge_gradient_of_scores(X, y, W, b, 0.0) / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "multiclass_hinge_gradients",
+    caught_by="?",
+    says="The gradients are not divided by N, though the loss is a mean over the examples.",
+)
+def hinge_gradients_not_divided(X, y, W, b, lam):
+    G = _hinge_gradient_of_scores(X, y, W, b)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "multiclass_hinge_gradients",
+    caught_by="?",
+    says="The derivative of λ ΣW² is 2λW, not λW.",
+)
+def hinge_gradients_regulariser_halved(X, y, W, b, lam):
+    G = _hinge_gradient_of_scores(X, y, W, b) / len(y)
+    return X.T @ G + lam * W, G.sum(0)
+
+
+@mistake(
+    "multiclass_hinge_gradients",
+    caught_by="?",
+    says="b's gradient has 2λb in it, but b is not regularised.",
+)
+def hinge_gradients_bias_regularised(X, y, W, b, lam):
+    G = _hinge_gradient_of_scores(X, y, W, b) / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0) + 2 * lam * b
+
+
+@mistake(
+    "multiclass_hinge_gradients",
+    caught_by="?",
+    says="b's gradient is the mean of rows that have been divided by N already; it is their sum.",
+)
+def hinge_gradient_of_b_averaged(X, y, W, b, lam):
+    G = _hinge_gradient_of_scores(X, y, W, b) / len(y)
+    return X.T @ G + 2 * lam * W, G.mean(0)
+
+
+@mistake(
+    "multiclass_hinge_gradients",
+    caught_by="?",
+    says="The size of the violation is used as the gradient; the derivative of max(0, m) is 1 where m > 0.",
+)
+def violations_for_their_derivative(X, y, W, b, lam):
+    G = _violations(X @ W + b, y)
+    G[torch.arange(len(y)), y] = -G.sum(1)
+    G = G / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+# --- Mini-batch gradient descent -------------------------------------------------------------------------------------
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="X and y are shuffled by different permutations, so examples get the labels of others. Use one permutation "
+    "for both.",
+)
+def labels_shuffled_apart(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        other = torch.randperm(len(X), generator=generator)
+        for start in range(0, len(X), batch_size):
+            xs, ys = order[start : start + batch_size], other[start : start + batch_size]
+            grad_W, grad_b = gradients(X[xs], y[ys], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="X is shuffled but y is not, so examples get the labels of others. Use one permutation for both.",
+)
+def labels_not_shuffled(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for start in range(0, len(X), batch_size):
+            end = start + batch_size
+            grad_W, grad_b = gradients(X[order[start:end]], y[start:end], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="The last, smaller batch is dropped: `N // batch_size` rounds down.",
+)
+def last_batch_dropped(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for j in range(len(X) // batch_size):
+            batch = order[j * batch_size : (j + 1) * batch_size]
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="The last batch is filled up with examples that this epoch has used already.",
+)
+def last_batch_filled_up(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for start in range(0, len(X), batch_size):
+            batch = order[(torch.arange(start, start + batch_size)) % len(X)]
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="`W -= …` changes the caller's W and b, so the next training run does not start from the initial ones. "
+    "Start with `W.clone()`, or write `W = W - …`.",
+)
+def parameters_changed_in_place(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W -= lr * grad_W
+            b -= lr * grad_b
+    return W, b
+
+
+@mistake("minibatch_gd", caught_by="?", says="The examples are never shuffled; every epoch takes a new random order.")
+def never_shuffled(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        for start in range(0, len(X), batch_size):
+            grad_W, grad_b = gradients(X[start : start + batch_size], y[start : start + batch_size], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="The examples are shuffled once, before the first epoch; every epoch takes a new random order.",
+)
+def shuffled_once(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    order = torch.randperm(len(X), generator=generator)
+    for _ in range(epochs):
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="The batches are shuffled, but each holds the same examples in every epoch. Shuffle the examples.",
+)
+def batches_shuffled(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    batches = torch.arange(len(X)).split(batch_size)
+    for _ in range(epochs):
+        for j in torch.randperm(len(batches), generator=generator).tolist():
+            grad_W, grad_b = gradients(X[batches[j]], y[batches[j]], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="The order does not come from `generator` but from PyTorch's global state, so a run cannot be repeated.",
+)
+def global_random_state(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X))
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="A generator with a fixed seed is made inside, so every run has the same order, whatever `generator` is.",
+)
+def seeded_inside(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    own = torch.Generator().manual_seed(0)
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=own)
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="Every batch is drawn anew from all examples, so an epoch meets some twice and others never.",
+)
+def drawn_with_replacement(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        for start in range(0, len(X), batch_size):
+            size = min(batch_size, len(X) - start)
+            batch = torch.randint(len(X), (size,), generator=generator)
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake("minibatch_gd", caught_by="?", says="`gradients` is called with λ = 0 instead of the λ given.")
+def lambda_lost(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, 0.0)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="`gradients` is called with λ by name. All five arguments go by position, since its parameters may have "
+    "other names.",
+)
+def lambda_by_name(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam=lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="The step is divided by the batch size, but the gradients are those of a mean already.",
+)
+def step_divided_by_batch_size(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W - lr * grad_W / batch_size, b - lr * grad_b / batch_size
+    return W, b
+
+
+@mistake("minibatch_gd", caught_by="?", says="The step goes uphill: subtract lr times the gradient.")
+def uphill(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W + lr * grad_W, b + lr * grad_b
+    return W, b
+
+
+@mistake("minibatch_gd", caught_by="?", says="Only W takes the step; b stays as it was.")
+def b_never_updated(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for batch in order.split(batch_size):
+            grad_W, _ = gradients(X[batch], y[batch], W, b, lam)
+            W = W - lr * grad_W
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="The gradients of all batches of an epoch are taken at the epoch's first parameters. Each step starts from "
+    "where the one before ended.",
+)
+def parameters_of_the_epochs_start(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        start_W, start_b = W, b
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], start_W, start_b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="Every step starts from the initial parameters, so only the last one has an effect.",
+)
+def every_step_from_the_start(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    new_W, new_b = W, b
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            new_W, new_b = W - lr * grad_W, b - lr * grad_b
+    return new_W, new_b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="`gradients` is called twice a batch, and the second call has the new b: W and b take their steps from "
+    "different places. Call it once and use both results.",
+)
+def gradients_called_twice(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for batch in order.split(batch_size):
+            b = b - lr * gradients(X[batch], y[batch], W, b, lam)[1]
+            W = W - lr * gradients(X[batch], y[batch], W, b, lam)[0]
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="`gradients` is called with all examples for every step instead of those of the batch.",
+)
+def whole_set_for_every_step(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.randperm(len(X), generator=generator)
+        for _batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[order], y[order], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="?",
+    says="There is one epoch more than asked for.",
+)
+def one_epoch_too_many(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs + 1):
+        order = torch.randperm(len(X), generator=generator)
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+# --- Bonus: binary cross-entropy -------------------------------------------------------------------------------------
+
+
+def _bce_terms(scores, y):
+    sign = torch.ones_like(scores)
+    sign[torch.arange(len(y)), y] = -1
+    s = sign * scores
+    return s.clamp(min=0) + torch.log1p(torch.exp(-s.abs()))
+
+
+@mistake(
+    "binary_cross_entropy",
+    caught_by="?",
+    says="The losses of an example's classes are summed; the mean over the K classes is asked for.",
+)
+def bce_not_divided_by_classes(scores, y):
+    return _bce_terms(scores, y).sum(1).mean()
+
+
+@mistake(
+    "binary_cross_entropy",
+    caught_by="?",
+    says="The losses are summed over the examples; their mean is asked for.",
+)
+def bce_summed_over_examples(scores, y):
+    return _bce_terms(scores, y).mean(1).sum()
+
+
+@mistake(
+    "binary_cross_entropy",
+    caught_by="?",
+    says="For large scores the sigmoid is exactly 0 or 1, and the logarithm of 0 is −∞. Write log σ(s) from the score: "
+    "−log(1 + exp(−s)), in the form whose exponential cannot overflow.",
+)
+def bce_logarithm_of_zero(scores, y):
+    p = 1 / (1 + torch.exp(-scores))
+    p_of_truth = torch.where(torch.eye(scores.shape[1])[y] > 0, p, 1 - p)
+    return -torch.log(p_of_truth).mean()
+
+
+@mistake(
+    "binary_cross_entropy",
+    caught_by="?",
+    says="exp(−s) overflows at s = −1000, so log(1 + exp(−s)) is infinite. Use |s|: "
+    "log(1 + e^s) = max(s, 0) + log(1 + e^−|s|).",
+)
+def bce_overflows(scores, y):
+    sign = torch.ones_like(scores)
+    sign[torch.arange(len(y)), y] = -1
+    return torch.log1p(torch.exp(sign * scores)).mean()
+
+
+@mistake(
+    "binary_cross_entropy",
+    caught_by="?",
+    says="Only the true class adds to the loss; each of the other classes adds −log(1 − p).",
+)
+def bce_of_true_class_only(scores, y):
+    return _bce_terms(scores, y)[torch.arange(len(y)), y].mean() / scores.shape[1]
+
+
+@mistake(
+    "binary_cross_entropy_gradients",
+    caught_by="?",
+    says="The gradients are not divided by K, though the loss is a mean over the classes too.",
+)
+def bce_gradients_not_divided_by_classes(X, y, W, b, lam):
+    G = 1 / (1 + torch.exp(-(X @ W + b)))
+    G[torch.arange(len(y)), y] -= 1
+    G = G / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "binary_cross_entropy_gradients",
+    caught_by="?",
+    says="The gradients are not divided by N, though the loss is a mean over the examples.",
+)
+def bce_gradients_not_divided_by_examples(X, y, W, b, lam):
+    G = 1 / (1 + torch.exp(-(X @ W + b)))
+    G[torch.arange(len(y)), y] -= 1
+    G = G / len(b)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "binary_cross_entropy_gradients",
+    caught_by="?",
+    says="In e^s / (1 + e^s) the exponential overflows at s = 1000, and inf / inf is NaN. Use 1 / (1 + e^−s), or the "
+    "form with |s|.",
+)
+def bce_gradients_overflow(X, y, W, b, lam):
+    e = torch.exp(X @ W + b)
+    G = e / (1 + e)
+    G[torch.arange(len(y)), y] -= 1
+    G = G / G.numel()
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "binary_cross_entropy_gradients",
+    caught_by="?",
+    says="The probabilities are those of softmax; binary cross-entropy takes the sigmoid of every score by itself.",
+)
+def bce_gradients_of_softmax(X, y, W, b, lam):
+    G = _probabilities_minus_targets(X, y, W, b) / W.shape[1] / len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "binary_cross_entropy_gradients",
+    caught_by="?",
+    says="The sign of the data term is flipped: the derivative by the scores is σ(s) − Y.",
+)
+def bce_gradients_sign_flipped(X, y, W, b, lam):
+    G = -1 / (1 + torch.exp(-(X @ W + b)))
+    G[torch.arange(len(y)), y] += 1
+    G = G / G.numel()
+    return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "binary_cross_entropy_gradients",
+    caught_by="?",
+    says="The derivative of λ ΣW² is 2λW, not λW.",
+)
+def bce_gradients_regulariser_halved(X, y, W, b, lam):
+    G = 1 / (1 + torch.exp(-(X @ W + b)))
+    G[torch.arange(len(y)), y] -= 1
+    G = G / G.numel()
+    return X.T @ G + lam * W, G.sum(0)
+
+
+@mistake(
+    "binary_cross_entropy_gradients",
+    caught_by="?",
+    says="The regulariser is divided by N·K together with the loss; it adds 2λW as it is.",
+)
+def bce_gradients_lambda_divided(X, y, W, b, lam):
+    G = 1 / (1 + torch.exp(-(X @ W + b)))
+    G[torch.arange(len(y)), y] -= 1
+    return (X.T @ G + 2 * lam * W) / G.numel(), G.sum(0) / G.numel()
+
+
+# --- Bonus: random flips ---------------------------------------------------------------------------------------------
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="?",
+    says="The rows are reversed (axis 2), which turns images upside down. Left and right are the last axis.",
+)
+def flipped_upside_down(images, p, generator):
+    flip = torch.rand(len(images), generator=generator) < p
+    return torch.where(flip[:, None, None, None], images.flip(2), images)
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="?",
+    says="`reshape(-1, 32, 32, 3)` does not move the channels to the end: it cuts the memory up differently and "
+    "scrambles the image. The axes are (N, C, H, W); reverse the last one.",
+)
+def channels_reshaped_to_the_end(images, p, generator):
+    flip = torch.rand(len(images), generator=generator) < p
+    n, c, h, w = images.shape
+    flipped = images.reshape(n, h, w, c).flip(2).reshape(n, c, h, w)
+    return torch.where(flip[:, None, None, None], flipped, images)
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="?",
+    says="The channels are reversed as well, so red and blue change places.",
+)
+def channels_flipped_too(images, p, generator):
+    flip = torch.rand(len(images), generator=generator) < p
+    return torch.where(flip[:, None, None, None], images.flip(1, 3), images)
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="?",
+    says="p is the probability of keeping an image here; it is to be that of flipping it.",
+)
+def p_for_keeping(images, p, generator):
+    flip = torch.rand(len(images), generator=generator) >= p
+    return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="?",
+    says="One draw decides for the whole batch; each image needs its own.",
+)
+def one_draw_for_the_batch(images, p, generator):
+    return images.flip(-1) if torch.rand((), generator=generator) < p else images.clone()
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="?",
+    says="The draws do not come from `generator` but from PyTorch's global state, so a run cannot be repeated.",
+)
+def flips_from_global_state(images, p, generator):
+    flip = torch.rand(len(images)) < p
+    return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="?",
+    says="A generator with a fixed seed is made inside, so the same images are flipped in every call.",
+)
+def flips_seeded_inside(images, p, generator):
+    flip = torch.rand(len(images), generator=torch.Generator().manual_seed(0)) < p
+    return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="?",
+    says="Exactly p·N images are flipped. Each image is to have its own draw, so that their number varies.",
+)
+def exact_number_flipped(images, p, generator):
+    flip = torch.zeros(len(images), dtype=torch.bool)
+    flip[torch.randperm(len(images), generator=generator)[: round(p * len(images))]] = True
+    return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="?",
+    says="The images are flipped in the caller's tensor. Work on a `.clone()`.",
+)
+def flipped_in_place(images, p, generator):
+    flip = torch.rand(len(images), generator=generator) < p
+    images[flip] = images[flip].flip(-1)
+    return images
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="?",
+    says="The result is float32, whatever the images' dtype: the new tensor is made without it.",
+)
+def flips_to_float32(images, p, generator):
+    flip = torch.rand(len(images), generator=generator) < p
+    result = torch.zeros(images.shape)
+    result[flip], result[~flip] = images[flip].flip(-1).float(), images[~flip].float()
+    return result
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="?",
+    says="p is not used: every image is flipped with probability ½.",
+)
+def p_not_used(images, p, generator):
+    flip = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(flip[:, None, None, None], images.flip(-1), images)
