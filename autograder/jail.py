@@ -75,6 +75,18 @@ class Zygote:
             stderr=self._log,
         )
         theirs.close()
+        self._ready = False
+
+    def wait(self) -> None:
+        """Wait until the zygote has its libraries loaded; `start` does so too.
+
+        Raises
+        ------
+        CourseError
+            When the jail does not start; says why.
+        """
+        if self._ready:
+            return
         self._control.settimeout(START_SECONDS)
         if self._line() != b"ready":
             self._process.wait()
@@ -82,6 +94,7 @@ class Zygote:
             reason = self._log.read().decode(errors="replace").strip().splitlines()
             self.close()
             raise CourseError(f"The jail did not start: {reason[-1] if reason else 'no reason was given'}")
+        self._ready = True
 
     def _line(self) -> bytes:
         line = b""
@@ -97,6 +110,7 @@ class Zygote:
 
     def start(self) -> Sandbox:
         """Fork a sandbox for one submission."""
+        self.wait()
         ours, theirs = socket.socketpair()
         request = {"op": "start", "limits": dataclasses.asdict(self.limits)}
         socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])

@@ -115,8 +115,10 @@ def judge_all(
 
 def _make(settings: Settings) -> tuple[Judge, Zygote]:
     torch.set_num_threads(1)
+    # The zygote imports torch while this process does the same and loads the assignment.
+    checks = settings.root / "assignments" / settings.assignment / "checks.py"
+    zygote = Zygote(checks, settings.isolation, settings.limits)
     assignment = load_assignment(settings.assignment, settings.root)
-    zygote = Zygote(assignment.folder / "checks.py", settings.isolation, settings.limits)
     return Judge(assignment, zygote, settings.secret, settings.time_limits), zygote
 
 

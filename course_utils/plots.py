@@ -6,7 +6,6 @@ a notebook shows it at the end of the cell, a script saves it.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -80,18 +79,22 @@ def course_style() -> Iterator[None]:
 
 
 class CourseFigure(Figure):
-    """A figure that a notebook shows once, also when it is the last expression of a cell."""
+    """A figure that a notebook shows once.
+
+    A notebook shows the value of a cell's last line, and at the cell's end every figure that is open. A figure that is
+    returned on the last line would appear twice, so showing one closes it.
+    """
 
     def _ipython_display_(self) -> None:
+        drawn_by_a_window = mpl.get_backend().lower().rsplit(".", 1)[-1] not in ("inline", "backend_inline", "agg")
         manager = self.canvas.manager
-        still_open = manager is not None and plt.fignum_exists(manager.num)
-        if still_open and mpl.get_backend().lower() != "agg":
-            return  # the notebook shows its open figures itself when the cell ends
-        from IPython.display import Image, display
+        if drawn_by_a_window and manager is not None and plt.fignum_exists(manager.num):
+            return
+        from IPython.core.pylabtools import print_figure
+        from IPython.display import display
 
-        png = io.BytesIO()
-        self.savefig(png, format="png", dpi=self.dpi)
-        display(Image(png.getvalue()))
+        display({"image/png": print_figure(self, "png"), "text/plain": repr(self)}, raw=True)
+        plt.close(self)
 
 
 @course_style()

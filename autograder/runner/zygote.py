@@ -28,7 +28,10 @@ def preload() -> Any:
     import matplotlib.pyplot
     import torchvision  # noqa: F401
 
-    import course_utils.checking  # noqa: F401
+    import course_utils.checking
+    import course_utils.data
+    import course_utils.gradients
+    import course_utils.plots  # noqa: F401
 
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)

@@ -413,17 +413,6 @@ def softmax_mean_subtracted(scores):
 @mistake(
     "softmax",
     caught_by="?",
-    says="A small number is added to the sum, so the probabilities do not quite sum to one. After the shift by the "
-    "row's maximum the sum is at least 1: nothing has to be added.",
-)
-def softmax_epsilon_in_sum(scores):
-    e = torch.exp(scores - scores.amax(1, keepdim=True))
-    return e / (e.sum(1, keepdim=True) + 1e-3)
-
-
-@mistake(
-    "softmax",
-    caught_by="?",
     says="`scores -= …` changes the caller's scores. Write `scores = scores - …`, which makes a new tensor.",
 )
 def softmax_in_place(scores):
@@ -647,18 +636,6 @@ def smallest_score_predicted(X, y, W, b):
 )
 def divided_by_classes(X, y, W, b):
     return ((X @ W + b).argmax(1) == y).sum().item() / W.shape[1]
-
-
-@mistake(
-    "accuracy",
-    caught_by="?",
-    says="The largest score is looked for down a column, over the examples (axis 0); it is the largest of a row, "
-    "over the classes.",
-)
-def largest_over_examples(X, y, W, b):
-    best = (X @ W + b).argmax(0)  # (K,)
-    n = min(len(best), len(y))
-    return (best[:n] == y[:n]).double().mean().item()
 
 
 @mistake("accuracy", caught_by="?", says="The accuracy is in per cent; a number between 0 and 1 is asked for.")
@@ -1476,16 +1453,6 @@ def p_for_keeping(images, p, generator):
 )
 def one_draw_for_the_batch(images, p, generator):
     return images.flip(-1) if torch.rand((), generator=generator) < p else images.clone()
-
-
-@mistake(
-    "random_horizontal_flip",
-    caught_by="?",
-    says="The draws do not come from `generator` but from PyTorch's global state, so a run cannot be repeated.",
-)
-def flips_from_global_state(images, p, generator):
-    flip = torch.rand(len(images)) < p
-    return torch.where(flip[:, None, None, None], images.flip(-1), images)
 
 
 @mistake(

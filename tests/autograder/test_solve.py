@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -77,7 +78,7 @@ def test_the_numbers_of_the_notebook_and_what_it_printed(solved: tuple[Solved, s
 def test_the_page_shows_the_notebook(solved: tuple[Solved, str]) -> None:
     page = solved[0].page.read_text()
     assert "<title>Tiny: doubling</title>" in page
-    assert page.count("data:image/png;base64") == 2
+    assert len(re.findall(r'<img[^>]*src="data:image/png', page)) == 2
     assert "the last value is 8.0" in page
 
 
@@ -106,14 +107,14 @@ def test_a_failing_cell_is_named_and_the_old_result_stays(tmp_path: Path) -> Non
     failed = tmp_path / "out.failed.ipynb"
     assert str(failed) in str(error.value)
     notebook = nbformat.read(failed, as_version=4)
-    assert [c.id for c in notebook.cells if c.get("outputs") and c.outputs[-1].output_type == "error"] == [
-        "experiment-growth"
-    ]
+    kinds = {c.id: [o.output_type for o in c.get("outputs", [])] for c in notebook.cells}
+    assert [i for i, found in kinds.items() if "error" in found] == ["experiment-growth"]
+    assert kinds["check-halve"] == []  # nothing ran after it
 
 
 def test_a_check_that_is_not_passed_is_a_failure(tmp_path: Path) -> None:
     root = write_tiny_assignment(tmp_path, source=SOURCE.replace("return double(x) / 4", "return double(x) / 8"))
-    with pytest.raises(CourseError, match=r"cell check halve .* raised AssertionError(.|\n)*0\.5"):
+    with pytest.raises(CourseError, match=r"cell check halve .* raised AssertionError(.|\n)*is half what is expected"):
         solve(load_assignment(NAME, root))
 
 

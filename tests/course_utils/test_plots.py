@@ -1,5 +1,6 @@
 """The figures: they show the numbers they were given, they are labelled, and wrong input gets a sentence."""
 
+import base64
 from collections.abc import Callable, Iterator
 
 import matplotlib as mpl
@@ -9,6 +10,8 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 
 from course_utils import plots
 from course_utils.plots import (
@@ -284,15 +287,26 @@ def test_wrong_input_gets_a_sentence(call: Callable, sentence: str) -> None:
 # In a notebook
 
 
-def test_a_notebook_shows_a_figure_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from IPython import display
+def test_a_notebook_shows_every_figure_once() -> None:
+    cells = [
+        "from course_utils.plots import plot_curves\ncurves = {'cost': {'training': [2, 1]}}\nplot_curves(curves)",
+        "figure = plot_curves(curves)\nprint('not the last line')\nNone",
+        "figure",
+        "for _ in range(2):\n    plot_curves(curves)",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplot_curves(curves)",
+        "plt.get_fignums()",
+    ]
+    notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    pictures = [sum("image/png" in output.get("data", {}) for output in cell.outputs) for cell in notebook.cells]
+    assert pictures == [1, 1, 1, 2, 2, 0]
+    assert notebook.cells[-1].outputs[0]["data"]["text/plain"] == "[]"
+    png = base64.b64decode(notebook.cells[0].outputs[0]["data"]["image/png"])
+    assert png.startswith(b"\x89PNG")
 
-    shown: list[object] = []
-    monkeypatch.setattr(display, "display", shown.append)
+
+def test_a_backend_with_windows_shows_its_own_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     figure = plot_curves({"cost": {"training": [2.0, 1.0]}})
-    monkeypatch.setattr(mpl, "get_backend", lambda: "inline")
+    monkeypatch.setattr(mpl, "get_backend", lambda: "widget")
     figure._ipython_display_()
-    assert shown == []  # the cell's end shows open figures
-    plt.close(figure)
-    figure._ipython_display_()
-    assert len(shown) == 1 and shown[0].data.startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert plt.get_fignums()
