@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import os
 import re
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
@@ -259,5 +259,10 @@ def _printed(notebook: NotebookNode) -> dict[str, str]:
 
 def _page(assignment: Assignment, notebook: NotebookNode) -> str:
     exporter = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True)
-    titled = nbformat.from_dict({**notebook, "metadata": {**notebook.metadata, "title": assignment.title}})
+    titled = copy.deepcopy(notebook)
+    titled.metadata["title"] = assignment.title
+    for cell in titled.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.metadata.setdefault("image/png", {})["alt"] = cell.metadata["course"]["name"]
     return exporter.from_notebook_node(titled)[0]

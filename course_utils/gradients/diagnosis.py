@@ -28,7 +28,7 @@ class Cause:
     ----------
     kind : str
         What it is, in one or two words: ``"sign"``, ``"factor"``, ``"regulariser"``, ``"factor and
-        regulariser"``, ``"transposed"``, ``"flipped"``, ``"swapped"``, ``"one slice"``, ``"zeros"``,
+        regulariser"``, ``"transposed"``, ``"flipped"``, ``"swapped"``, ``"one slice"``, ``"some slices"``, ``"zeros"``,
         ``"clipped"``, ``"offset"``, ``"mean term"``, ``"factor per slice"``, ``"variance term"``,
         ``"float32"``, ``"nearly"``, ``"shape"``, ``"dtype"``, ``"missing"``, ``"not finite"``, ``"not a
         tensor"`` or ``"unknown parameter"``.
@@ -406,6 +406,26 @@ def one_slice(e: Evidence) -> Cause | None:
     return None
 
 
+def some_slices(e: Evidence) -> Cause | None:
+    """All wrong entries in a few rows, columns or other slices, and those wrong throughout."""
+    wrong = e.wrong.numpy()
+    small = (e.entries.status == Status.TOO_SMALL).numpy()
+    for axis in range(e.theta.ndim if e.theta.ndim > 1 else 0):
+        where = e.index[:, axis]
+        here = sorted(set(where[wrong].tolist()))
+        inside = np.isin(where, here) & ~small
+        if len(here) > len(set(where.tolist())) / 2 or not wrong[inside].all() or inside.sum() < 2 * len(here):
+            continue
+        which = ", ".join(map(str, here[:8])) + (" and more" if len(here) > 8 else "")
+        what = f"{('row', 'column')[axis]}s {which}" if e.theta.ndim == 2 else f"indices {which} of axis {axis}"
+        return Cause(
+            "some slices",
+            f"only {what} are wrong, each throughout. Ask what they have in common: an index that occurs more "
+            "than once (`=` where `+=` was needed), a mask, a boundary.",
+        )
+    return None
+
+
 def zeros(e: Evidence) -> Cause | None:
     zero = e.wrong & (e.a == 0)
     if bool((zero == e.wrong).all()) and int(zero.sum()) >= 2:
@@ -550,6 +570,7 @@ HYPOTHESES: tuple[Callable[[Evidence], Cause | None], ...] = (
     rearranged,
     one_slice,
     zeros,
+    some_slices,
     clipped,
     offset,
     mean_term,
@@ -570,6 +591,8 @@ def diagnose(evidence: Evidence) -> Cause | None:
     """
     if tuple(evidence.gradient.shape) != tuple(evidence.theta.shape):
         return rearranged(evidence) or unsummed(evidence)
+    if evidence.explains(evidence.n, evidence.a):  # so nearly right that any story would fit
+        return float32_inside(evidence) or nearly(evidence)
     for hypothesis in HYPOTHESES:
         cause = hypothesis(evidence)
         if cause is not None:

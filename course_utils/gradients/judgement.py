@@ -80,6 +80,8 @@ def judge_entries(
       curvature, and the smaller step counts;
     - nothing has changed: the entry is wrong.
 
+    Where it has moved and disagrees still, h/100 decides: a kink just inside a step looks like curvature.
+
     Parameters
     ----------
     function : Function
@@ -120,6 +122,6 @@ def judge_entries(
         ):
             found.numeric[index], found.error[index], found.noise[index] = value, e, noise
             found.status[index] = Status.KINK if flag else s
-        undecided = wrong & moved  # a kink just inside this step looks like curvature
+        undecided = wrong & moved
         suspects, gap, central = suspects[undecided], closer.gap[undecided], closer.central[undecided]
     return found

@@ -29,14 +29,15 @@ from assignments.a1_linear_classifiers.checks import (
     flipped,
     gradients_by_autograd,
     labels,
+    larger_scores_win,
     linear_scores,
     minibatch_gd,
     multiclass_hinge,
     multiclass_hinge_gradients,
     partly_right,
     problem,
-    random_images,
     random_horizontal_flip,
+    random_images,
     scalar,
     sizes,
     softmax,
@@ -209,8 +210,7 @@ def rows_far_apart(student: Student, draw: Draw) -> None:
     N, _, K = sizes(draw)
     scores = draw.normal(N, K)
     usual = finite(student.softmax(scores), N, K, name="the probabilities")
-    raised = expect(student.softmax(scores + torch.eye(N, K)), "the probabilities").shape(N, K).tensor()
-    expect(raised).all(raised[0, 0] > usual[0, 0], "a larger score does not give a larger probability")
+    larger_scores_win(student, scores, usual)
     offsets = LARGE * (torch.arange(N) % 2 * 2 - 1)[:, None]
     expect(student.softmax(scores + offsets), "the probabilities of rows far apart").close_to(usual)
 

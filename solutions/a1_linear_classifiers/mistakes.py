@@ -15,28 +15,28 @@ from course_utils.checking import mistake
 
 @mistake(
     "standardizer",
-    caught_by="?",
+    caught_by="mean_of_every_feature",
     says="One mean over all numbers is used for every feature. Each feature has a mean of its own: `X.mean(0)`, (d,).",
 )
 def one_mean_for_all_features(X):
     std = X.std(0, correction=0)
-    return X.mean().expand(X.shape[1]), torch.where((X == X[0]).all(0), torch.ones_like(std), std)
+    return X.mean().expand(X.shape[1]), torch.where((X[0] == X).all(0), torch.ones_like(std), std)
 
 
 @mistake(
     "standardizer",
-    caught_by="?",
+    caught_by="population_std",
     says="This is the sample standard deviation, whose squares are divided by N − 1 (the default of torch.std). The "
     "population's is asked for, divided by N: `correction=0`.",
 )
 def sample_std(X):
     std = X.std(0)
-    return X.mean(0), torch.where((X == X[0]).all(0), torch.ones_like(std), std)
+    return X.mean(0), torch.where((X[0] == X).all(0), torch.ones_like(std), std)
 
 
 @mistake(
     "standardizer",
-    caught_by="?",
+    caught_by="population_std",
     says="This is the sample standard deviation, divided by N − 1, which for a single example is 0 / 0 = NaN. The "
     "population's is asked for, divided by N.",
 )
@@ -48,17 +48,17 @@ def sample_std_nan_for_one(X):
 
 @mistake(
     "standardizer",
-    caught_by="?",
+    caught_by=("population_std", "small_spread_is_kept"),
     says="This is the variance; the standard deviation is its square root.",
 )
 def variance_for_std(X):
     std = X.var(0, correction=0)
-    return X.mean(0), torch.where((X == X[0]).all(0), torch.ones_like(std), std)
+    return X.mean(0), torch.where((X[0] == X).all(0), torch.ones_like(std), std)
 
 
 @mistake(
     "standardizer",
-    caught_by="?",
+    caught_by="constant_features_get_one",
     says="A feature whose entries are all equal keeps std 0, and standardising divides by it. Give such features 1.",
 )
 def constant_features_keep_zero(X):
@@ -67,7 +67,7 @@ def constant_features_keep_zero(X):
 
 @mistake(
     "standardizer",
-    caught_by="?",
+    caught_by=("constant_features_get_one", "small_spread_is_kept"),
     says="A small number is added to every std. It makes a constant feature's std tiny instead of 1, and it "
     "swamps the spread of features that have little.",
 )
@@ -77,7 +77,7 @@ def epsilon_added_to_std(X):
 
 @mistake(
     "standardizer",
-    caught_by="?",
+    caught_by="small_spread_is_kept",
     says="A feature with little spread is taken for a constant one. Its own std is asked for, however small: "
     "look at whether the entries are equal, not at the size of the std.",
 )
@@ -88,7 +88,7 @@ def little_spread_taken_for_none(X):
 
 @mistake(
     "standardizer",
-    caught_by="?",
+    caught_by="constant_features_get_one",
     says="The test `std == 0` misses constant features: the mean of N equal numbers is rounded, so their std comes "
     "out as something like 1e-17. Compare the entries themselves: `(X == X[0]).all(0)`.",
 )
@@ -101,31 +101,31 @@ def rounded_zero_missed(X):
 
 @mistake(
     "standardizer",
-    caught_by="?",
+    caught_by="small_spread_is_kept",
     says="The mean of the squares less the square of the mean cancels where the spread is small beside the mean. "
     "Subtract the mean first, then square.",
 )
 def squares_cancel(X):
     mean = X.mean(0)
     std = ((X**2).mean(0) - mean**2).clamp(min=0).sqrt()
-    return mean, torch.where((X == X[0]).all(0), torch.ones_like(std), std)
+    return mean, torch.where((X[0] == X).all(0), torch.ones_like(std), std)
 
 
 @mistake(
     "standardizer",
-    caught_by="?",
+    caught_by=("small_spread_is_kept", "keeps_precision"),
     says="The inputs are converted to float32, which drops more than half of their digits.",
 )
 def standardizer_in_float32(X):
     x = X.to(torch.float32)
     std = x.std(0, correction=0)
-    std = torch.where((X == X[0]).all(0), torch.ones_like(std), std)
+    std = torch.where((X[0] == X).all(0), torch.ones_like(std), std)
     return x.mean(0).to(X.dtype), std.to(X.dtype)
 
 
 @mistake(
     "standardize",
-    caught_by="?",
+    caught_by="given_statistics",
     says="The set is standardised by its own statistics. Use the mean and std that are given: validation and test "
     "examples must be treated exactly as the training examples were.",
 )
@@ -135,7 +135,7 @@ def own_statistics_for_every_set(X, mean, std):
 
 @mistake(
     "standardize",
-    caught_by="?",
+    caught_by="small_std_is_used_as_it_is",
     says="A small number is added to the std before dividing. `standardizer` has seen to constant features already; "
     "a feature with little spread is now scaled too little.",
 )
@@ -145,7 +145,7 @@ def epsilon_in_the_divisor(X, mean, std):
 
 @mistake(
     "standardize",
-    caught_by="?",
+    caught_by=("given_statistics", "small_std_is_used_as_it_is"),
     says="The difference is the wrong way round: it is X − mean, not mean − X.",
 )
 def difference_turned_round(X, mean, std):
@@ -154,7 +154,7 @@ def difference_turned_round(X, mean, std):
 
 @mistake(
     "standardize",
-    caught_by="?",
+    caught_by="leaves_arguments_alone",
     says="X itself is changed by `-=` and `/=`: the caller's data are standardised behind its back.",
 )
 def standardized_in_place(X, mean, std):
@@ -168,7 +168,7 @@ def standardized_in_place(X, mean, std):
 
 @mistake(
     "binary_svm_cost",
-    caught_by="?",
+    caught_by="hinge_loss",
     says="The labels are treated as 0 and 1 and mapped to −1 and +1, but they are −1 and +1 already: −1 becomes −3.",
 )
 def svm_labels_mapped_again(w, b, X, y, lam):
@@ -177,7 +177,7 @@ def svm_labels_mapped_again(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_cost",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="The hinge losses are summed; the cost has their mean.",
 )
 def svm_loss_summed(w, b, X, y, lam):
@@ -186,7 +186,7 @@ def svm_loss_summed(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_cost",
-    caught_by="?",
+    caught_by="hinge_loss",
     says="The margin is missing: the hinge is max(0, 1 − y·s), not max(0, −y·s).",
 )
 def svm_without_margin(w, b, X, y, lam):
@@ -195,7 +195,7 @@ def svm_without_margin(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_cost",
-    caught_by="?",
+    caught_by=("hinge_loss", "kept_margins_cost_nothing"),
     says="1 − y·s is not cut off at 0, so examples beyond the margin lower the cost.",
 )
 def svm_not_cut_off(w, b, X, y, lam):
@@ -204,7 +204,7 @@ def svm_not_cut_off(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_cost",
-    caught_by="?",
+    caught_by="regulariser",
     says="The regulariser is λ‖w‖ here; λ‖w‖², the sum of the squares, is asked for.",
 )
 def svm_norm_not_squared(w, b, X, y, lam):
@@ -213,7 +213,7 @@ def svm_norm_not_squared(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_cost",
-    caught_by="?",
+    caught_by="regulariser",
     says="The regulariser has a factor ½; this course writes λ‖w‖².",
 )
 def svm_regulariser_halved(w, b, X, y, lam):
@@ -222,7 +222,7 @@ def svm_regulariser_halved(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_cost",
-    caught_by="?",
+    caught_by="bias_is_not_regularised",
     says="b is regularised too. Only w is: b merely shifts the boundary.",
 )
 def svm_bias_regularised(w, b, X, y, lam):
@@ -231,7 +231,7 @@ def svm_bias_regularised(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_cost",
-    caught_by="?",
+    caught_by="keeps_form",
     says="`.item()` makes a Python float; the cost is to be a 0-d tensor.",
 )
 def svm_cost_as_float(w, b, X, y, lam):
@@ -240,7 +240,7 @@ def svm_cost_as_float(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by="?",
+    caught_by=("gradient_of_w", "gradient_of_b"),
     says="The labels are treated as 0 and 1 and mapped to −1 and +1, but they are −1 and +1 already: −1 becomes −3.",
 )
 def svm_gradients_labels_mapped_again(w, b, X, y, lam):
@@ -251,7 +251,7 @@ def svm_gradients_labels_mapped_again(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="The gradients are not divided by N, though the cost is a mean.",
 )
 def svm_gradients_summed(w, b, X, y, lam):
@@ -261,7 +261,7 @@ def svm_gradients_summed(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by="?",
+    caught_by=("gradient_of_w", "gradient_of_b"),
     says="Only misclassified examples contribute; those inside the margin, y·s < 1, do too.",
 )
 def svm_gradients_without_margin(w, b, X, y, lam):
@@ -271,7 +271,7 @@ def svm_gradients_without_margin(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by="?",
+    caught_by=("gradient_of_w", "gradient_of_b"),
     says="Every example contributes; those beyond the margin, y·s > 1, have gradient 0.",
 )
 def svm_gradients_of_all(w, b, X, y, lam):
@@ -281,7 +281,7 @@ def svm_gradients_of_all(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by="?",
+    caught_by=("gradient_of_w", "gradient_of_b"),
     says="The sign of the hinge's gradient is flipped: where 1 − y·s > 0 its derivative by s is −y.",
 )
 def svm_gradients_sign_flipped(w, b, X, y, lam):
@@ -291,7 +291,7 @@ def svm_gradients_sign_flipped(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by="?",
+    caught_by="regulariser",
     says="The derivative of λ‖w‖² is 2λw, not λw.",
 )
 def svm_gradients_regulariser_halved(w, b, X, y, lam):
@@ -301,7 +301,7 @@ def svm_gradients_regulariser_halved(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by="?",
+    caught_by="bias_is_not_regularised",
     says="b's gradient has 2λb in it, but b is not regularised.",
 )
 def svm_gradients_bias_regularised(w, b, X, y, lam):
@@ -311,7 +311,7 @@ def svm_gradients_bias_regularised(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by="?",
+    caught_by="one_subgradient_at_the_kink",
     says="w's gradient counts an example exactly at the margin and b's does not (`<` in one, `<=` in the other): "
     "that is no subgradient of the cost.",
 )
@@ -324,14 +324,14 @@ def svm_gradients_two_subgradients(w, b, X, y, lam):
 # --- Scores, softmax, cross-entropy ----------------------------------------------------------------------------------
 
 
-@mistake("linear_scores", caught_by="?", says="b is not added to the scores.")
+@mistake("linear_scores", caught_by="bias_is_added", says="b is not added to the scores.")
 def scores_without_bias(X, W, b):
     return X @ W
 
 
 @mistake(
     "linear_scores",
-    caught_by="?",
+    caught_by="bias_is_added",
     says="b is subtracted from the scores; it is to be added.",
 )
 def bias_subtracted(X, W, b):
@@ -340,7 +340,7 @@ def bias_subtracted(X, W, b):
 
 @mistake(
     "linear_scores",
-    caught_by="?",
+    caught_by="smallest_sizes",
     says="`+=` adds b, but `squeeze()` drops the axis of a single example, a single feature or a single class.",
 )
 def scores_squeezed(X, W, b):
@@ -349,7 +349,7 @@ def scores_squeezed(X, W, b):
 
 @mistake(
     "softmax",
-    caught_by="?",
+    caught_by="no_overflow",
     says="exp overflows for scores around 1000. Subtract the row's maximum first: the probabilities stay the same.",
 )
 def softmax_overflows(scores):
@@ -359,7 +359,7 @@ def softmax_overflows(scores):
 
 @mistake(
     "softmax",
-    caught_by="?",
+    caught_by="rows_far_apart",
     says="The maximum of all scores is subtracted. In a row far below it every exponential becomes 0, and 0 / 0 is "
     "NaN. Each row needs its own maximum: `scores.amax(1, keepdim=True)`.",
 )
@@ -370,7 +370,7 @@ def softmax_global_maximum(scores):
 
 @mistake(
     "softmax",
-    caught_by="?",
+    caught_by=("follows_the_exponentials", "rows_sum_to_one", "rows_far_apart", "two_classes"),
     says="The probabilities sum to one over the examples (axis 0). Every example's own probabilities are to sum to "
     "one: axis 1.",
 )
@@ -381,7 +381,7 @@ def softmax_over_examples(scores):
 
 @mistake(
     "softmax",
-    caught_by="?",
+    caught_by="rows_sum_to_one",
     says="The exponentials are divided by the sum over the whole matrix. Each row is divided by its own sum.",
 )
 def softmax_over_everything(scores):
@@ -391,7 +391,7 @@ def softmax_over_everything(scores):
 
 @mistake(
     "softmax",
-    caught_by="?",
+    caught_by="no_overflow",
     says="The scores are cut off before exp. That prevents the overflow but makes all large scores equal; subtract "
     "the row's maximum instead.",
 )
@@ -402,7 +402,7 @@ def softmax_clamped(scores):
 
 @mistake(
     "softmax",
-    caught_by="?",
+    caught_by=("no_overflow", "two_classes"),
     says="The row's mean is subtracted. A score far above the mean still overflows; subtract the row's maximum.",
 )
 def softmax_mean_subtracted(scores):
@@ -412,7 +412,7 @@ def softmax_mean_subtracted(scores):
 
 @mistake(
     "softmax",
-    caught_by="?",
+    caught_by="leaves_arguments_alone",
     says="`scores -= …` changes the caller's scores. Write `scores = scores - …`, which makes a new tensor.",
 )
 def softmax_in_place(scores):
@@ -423,7 +423,7 @@ def softmax_in_place(scores):
 
 @mistake(
     "cross_entropy",
-    caught_by="?",
+    caught_by="no_logarithm_of_zero",
     says="Where the probability of the true class underflows to 0, its logarithm is −∞. Take the logarithm before "
     "it does: log p = s_y − log Σ exp(s), from the scores.",
 )
@@ -435,7 +435,7 @@ def logarithm_of_zero(scores, y):
 
 @mistake(
     "cross_entropy",
-    caught_by="?",
+    caught_by="no_logarithm_of_zero",
     says="A small number is added to p before the logarithm. That hides the infinity but caps the loss of one "
     "example at about 28; take log p from the scores instead.",
 )
@@ -447,7 +447,7 @@ def epsilon_in_the_logarithm(scores, y):
 
 @mistake(
     "cross_entropy",
-    caught_by="?",
+    caught_by="large_scores_do_not_overflow",
     says="exp overflows for scores around 1000. Subtract the row's maximum before, and add it after the logarithm.",
 )
 def logsumexp_overflows(scores, y):
@@ -456,7 +456,7 @@ def logsumexp_overflows(scores, y):
 
 @mistake(
     "cross_entropy",
-    caught_by="?",
+    caught_by="rows_far_apart",
     says="The maximum of all scores is subtracted. In a row far below it every exponential becomes 0, and log 0 is "
     "−∞. Each row needs its own maximum.",
 )
@@ -467,7 +467,7 @@ def logsumexp_global_maximum(scores, y):
 
 @mistake(
     "cross_entropy",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="The losses are summed over the examples; their mean is asked for.",
 )
 def cross_entropy_summed(scores, y):
@@ -477,7 +477,7 @@ def cross_entropy_summed(scores, y):
 
 @mistake(
     "cross_entropy",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="The loss is divided by N twice: `mean` has done it already.",
 )
 def cross_entropy_divided_twice(scores, y):
@@ -487,7 +487,7 @@ def cross_entropy_divided_twice(scores, y):
 
 @mistake(
     "cross_entropy",
-    caught_by="?",
+    caught_by="minus_log_probability",
     says="The mean is taken over examples and classes (N·K numbers, most of them 0); the loss is a mean over the "
     "N examples.",
 )
@@ -499,7 +499,7 @@ def cross_entropy_mean_over_classes(scores, y):
 
 @mistake(
     "cross_entropy",
-    caught_by="?",
+    caught_by=("minus_log_probability", "no_logarithm_of_zero"),
     says="This is the logarithm to base 2; the natural one is asked for.",
 )
 def logarithm_to_base_two(scores, y):
@@ -509,7 +509,7 @@ def logarithm_to_base_two(scores, y):
 
 @mistake(
     "cross_entropy",
-    caught_by="?",
+    caught_by="one_example_is_a_set",
     says="The number of classes is read from y, which need not contain every class. Read it from the scores: "
     "`scores.shape[1]`.",
 )
@@ -521,7 +521,7 @@ def classes_counted_in_labels(scores, y):
 
 @mistake(
     "cross_entropy",
-    caught_by="?",
+    caught_by="keeps_form",
     says="The result is a float32 tensor whatever the scores are. New tensors are to get the scores' dtype.",
 )
 def cross_entropy_in_float32(scores, y):
@@ -547,7 +547,7 @@ def _losses(X, y, W, b):
 
 @mistake(
     "cost",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="The losses are summed over the examples; the cost has their mean.",
 )
 def cost_summed(X, y, W, b, lam):
@@ -556,7 +556,7 @@ def cost_summed(X, y, W, b, lam):
 
 @mistake(
     "cost",
-    caught_by="?",
+    caught_by="regulariser",
     says="The regulariser is divided by N. Only the loss is a mean over examples; λ ΣW² stays as it is.",
 )
 def cost_lambda_divided(X, y, W, b, lam):
@@ -565,7 +565,7 @@ def cost_lambda_divided(X, y, W, b, lam):
 
 @mistake(
     "cost",
-    caught_by="?",
+    caught_by="regulariser",
     says="The regulariser is missing: add λ ΣW².",
 )
 def cost_without_regulariser(X, y, W, b, lam):
@@ -574,7 +574,7 @@ def cost_without_regulariser(X, y, W, b, lam):
 
 @mistake(
     "cost",
-    caught_by="?",
+    caught_by="regulariser",
     says="The regulariser has a factor ½; this course writes λ ΣW², whose gradient is 2λW.",
 )
 def cost_regulariser_halved(X, y, W, b, lam):
@@ -583,7 +583,7 @@ def cost_regulariser_halved(X, y, W, b, lam):
 
 @mistake(
     "cost",
-    caught_by="?",
+    caught_by="regulariser",
     says="The regulariser is λ‖W‖ here; λ ΣW², without the square root, is asked for.",
 )
 def cost_norm_not_squared(X, y, W, b, lam):
@@ -592,7 +592,7 @@ def cost_norm_not_squared(X, y, W, b, lam):
 
 @mistake(
     "cost",
-    caught_by="?",
+    caught_by="regulariser",
     says="The regulariser has the mean of the squares of W; their sum is asked for.",
 )
 def cost_mean_of_squares(X, y, W, b, lam):
@@ -601,7 +601,7 @@ def cost_mean_of_squares(X, y, W, b, lam):
 
 @mistake(
     "cost",
-    caught_by="?",
+    caught_by="bias_is_not_regularised",
     says="b is regularised too. Only W is.",
 )
 def cost_bias_regularised(X, y, W, b, lam):
@@ -610,7 +610,7 @@ def cost_bias_regularised(X, y, W, b, lam):
 
 @mistake(
     "cost",
-    caught_by="?",
+    caught_by="finite_for_large_scores",
     says="The cost takes the logarithm of probabilities, which are 0 for scores far below the largest. Use the "
     "cross-entropy that you wrote from the scores.",
 )
@@ -622,7 +622,7 @@ def cost_logarithm_of_zero(X, y, W, b, lam):
 
 @mistake(
     "accuracy",
-    caught_by="?",
+    caught_by=("share_of_correct_predictions", "all_right_and_none_right"),
     says="The class with the smallest score is predicted (argmin); it is the one with the largest.",
 )
 def smallest_score_predicted(X, y, W, b):
@@ -631,29 +631,37 @@ def smallest_score_predicted(X, y, W, b):
 
 @mistake(
     "accuracy",
-    caught_by="?",
+    caught_by=("share_of_correct_predictions", "all_right_and_none_right"),
     says="The number of correct predictions is divided by the number of classes instead of the number of examples.",
 )
 def divided_by_classes(X, y, W, b):
     return ((X @ W + b).argmax(1) == y).sum().item() / W.shape[1]
 
 
-@mistake("accuracy", caught_by="?", says="The accuracy is in per cent; a number between 0 and 1 is asked for.")
+@mistake(
+    "accuracy",
+    caught_by=("share_of_correct_predictions", "all_right_and_none_right"),
+    says="The accuracy is in per cent; a number between 0 and 1 is asked for.",
+)
 def accuracy_in_per_cent(X, y, W, b):
     return 100 * ((X @ W + b).argmax(1) == y).double().mean().item()
 
 
-@mistake("accuracy", caught_by="?", says="This is the share of wrong predictions.")
+@mistake(
+    "accuracy",
+    caught_by=("share_of_correct_predictions", "all_right_and_none_right"),
+    says="This is the share of wrong predictions.",
+)
 def error_rate(X, y, W, b):
     return ((X @ W + b).argmax(1) != y).double().mean().item()
 
 
-@mistake("accuracy", caught_by="?", says="b is left out of the scores.")
+@mistake("accuracy", caught_by="bias_takes_part", says="b is left out of the scores.")
 def accuracy_without_bias(X, y, W, b):
     return ((X @ W).argmax(1) == y).double().mean().item()
 
 
-@mistake("accuracy", caught_by="?", says="A tensor is returned; `.item()` makes it a Python float.")
+@mistake("accuracy", caught_by="keeps_form", says="A tensor is returned; `.item()` makes it a Python float.")
 def accuracy_as_tensor(X, y, W, b):
     return ((X @ W + b).argmax(1) == y).to(X.dtype).mean()
 
@@ -666,7 +674,7 @@ def _probabilities_minus_targets(X, y, W, b):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="The gradients are not divided by N, though the cost is a mean over the examples.",
 )
 def gradients_not_divided(X, y, W, b, lam):
@@ -676,7 +684,7 @@ def gradients_not_divided(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="The gradients are divided by N twice.",
 )
 def gradients_divided_twice(X, y, W, b, lam):
@@ -686,7 +694,7 @@ def gradients_divided_twice(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
+    caught_by="regulariser",
     says="The derivative of λ ΣW² is 2λW, not λW.",
 )
 def gradients_regulariser_halved(X, y, W, b, lam):
@@ -696,7 +704,7 @@ def gradients_regulariser_halved(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
+    caught_by="regulariser",
     says="λ is divided by N together with the loss. Only the loss is a mean; the regulariser adds 2λW.",
 )
 def gradients_lambda_divided(X, y, W, b, lam):
@@ -706,7 +714,7 @@ def gradients_lambda_divided(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
+    caught_by="bias_is_not_regularised",
     says="b's gradient has 2λb in it, but b is not regularised.",
 )
 def gradients_bias_regularised(X, y, W, b, lam):
@@ -716,7 +724,7 @@ def gradients_bias_regularised(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
+    caught_by="regulariser",
     says="The regulariser is in the cost but not in the gradient: add 2λW.",
 )
 def gradients_without_regulariser(X, y, W, b, lam):
@@ -726,7 +734,7 @@ def gradients_without_regulariser(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
+    caught_by=("gradient_of_W", "gradient_of_b"),
     says="The sign of the data term is flipped: the derivative by the scores is P − Y, not Y − P.",
 )
 def gradients_sign_flipped(X, y, W, b, lam):
@@ -736,7 +744,7 @@ def gradients_sign_flipped(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="b's gradient is the mean of rows that have been divided by N already; it is their sum.",
 )
 def gradient_of_b_averaged(X, y, W, b, lam):
@@ -746,7 +754,7 @@ def gradient_of_b_averaged(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
+    caught_by=("gradient_of_W", "gradient_of_b", "large_scores_do_not_overflow"),
     says="The derivative by the scores is P − Y: the one-hot targets are not subtracted here.",
 )
 def gradients_without_targets(X, y, W, b, lam):
@@ -756,8 +764,8 @@ def gradients_without_targets(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
-    says="exp overflows for scores around 1000, and inf / inf is NaN. Use the softmax that subtracts the row's maximum.",
+    caught_by="large_scores_do_not_overflow",
+    says="exp overflows for scores around 1000, and inf / inf is NaN. Subtract the row's maximum before exp.",
 )
 def gradients_overflow(X, y, W, b, lam):
     e = torch.exp(X @ W + b)
@@ -769,7 +777,7 @@ def gradients_overflow(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
+    caught_by="one_example_is_a_set",
     says="The number of classes is read from y, which need not contain every class. Read it from W or b.",
 )
 def gradients_classes_counted_in_labels(X, y, W, b, lam):
@@ -780,7 +788,7 @@ def gradients_classes_counted_in_labels(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by="?",
+    caught_by="regulariser",
     says="λ is used twice: 2λW is added to the gradient that has it already.",
 )
 def gradients_regulariser_twice(X, y, W, b, lam):
@@ -800,7 +808,7 @@ def _violations(scores, y, margin=1.0):
 
 @mistake(
     "multiclass_hinge",
-    caught_by="?",
+    caught_by="kept_margins_cost_nothing",
     says="The true class is counted: s_y − s_y + 1 = 1 adds 1 to every loss (10 instead of 9 for equal scores of ten "
     "classes). Leave it out.",
 )
@@ -808,19 +816,23 @@ def true_class_counted(scores, y):
     return (scores - scores[torch.arange(len(y)), y][:, None] + 1).clamp(min=0).sum(1).mean()
 
 
-@mistake("multiclass_hinge", caught_by="?", says="The margin is missing: max(0, s_k − s_y + 1).")
+@mistake("multiclass_hinge", caught_by="violated_margins", says="The margin is missing: max(0, s_k − s_y + 1).")
 def hinge_without_margin(scores, y):
     return _violations(scores, y, 0.0).sum(1).mean()
 
 
-@mistake("multiclass_hinge", caught_by="?", says="The losses are summed over the examples; their mean is asked for.")
+@mistake(
+    "multiclass_hinge",
+    caught_by="mean_over_examples",
+    says="The losses are summed over the examples; their mean is asked for.",
+)
 def hinge_summed(scores, y):
     return _violations(scores, y).sum()
 
 
 @mistake(
     "multiclass_hinge",
-    caught_by="?",
+    caught_by="violated_margins",
     says="The mean is taken over the classes too; an example's loss is the sum over its wrong classes.",
 )
 def hinge_mean_over_classes(scores, y):
@@ -829,7 +841,7 @@ def hinge_mean_over_classes(scores, y):
 
 @mistake(
     "multiclass_hinge",
-    caught_by="?",
+    caught_by="violated_margins",
     says="Only the worst class counts here (the loss of Crammer and Singer). The loss of Weston and Watkins, which "
     "is asked for, adds up all wrong classes.",
 )
@@ -839,7 +851,7 @@ def hinge_of_worst_class(scores, y):
 
 @mistake(
     "multiclass_hinge",
-    caught_by="?",
+    caught_by="violated_margins",
     says="The violations are squared; the loss is linear in them.",
 )
 def hinge_squared(scores, y):
@@ -848,7 +860,7 @@ def hinge_squared(scores, y):
 
 @mistake(
     "multiclass_hinge",
-    caught_by="?",
+    caught_by=("violated_margins", "kept_margins_cost_nothing"),
     says="The difference is the wrong way round: a wrong class adds max(0, s_k − s_y + 1).",
 )
 def hinge_turned_round(scores, y):
@@ -866,7 +878,7 @@ def _hinge_gradient_of_scores(X, y, W, b, margin=1.0):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by="?",
+    caught_by=("column_of_the_true_class", "gradient_of_b"),
     says="The true class gets −1 for an example, whatever the number of violated margins; it gets −1 for each.",
 )
 def true_class_pushed_once(X, y, W, b, lam):
@@ -879,7 +891,7 @@ def true_class_pushed_once(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by="?",
+    caught_by=("column_of_the_true_class", "gradient_of_b", "one_subgradient_at_the_kink"),
     says="The true class is counted among the violated margins (its own is s_y − s_y + 1 = 1 > 0).",
 )
 def true_class_among_the_violations(X, y, W, b, lam):
@@ -891,7 +903,7 @@ def true_class_among_the_violations(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by="?",
+    caught_by=("column_of_the_true_class", "gradient_of_b", "one_subgradient_at_the_kink"),
     says="The gradient of the true class's column is missing: it gets −1 for every violated margin.",
 )
 def true_class_not_pushed(X, y, W, b, lam):
@@ -901,7 +913,7 @@ def true_class_not_pushed(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by="?",
+    caught_by=("columns_of_wrong_classes", "column_of_the_true_class", "gradient_of_b"),
     says="Only classes that score higher than the true one count; those within the margin, s_k > s_y − 1, do too.",
 )
 def hinge_gradients_without_margin(X, y, W, b, lam):
@@ -911,7 +923,7 @@ def hinge_gradients_without_margin(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="The gradients are not divided by N, though the loss is a mean over the examples.",
 )
 def hinge_gradients_not_divided(X, y, W, b, lam):
@@ -921,7 +933,7 @@ def hinge_gradients_not_divided(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by="?",
+    caught_by="regulariser",
     says="The derivative of λ ΣW² is 2λW, not λW.",
 )
 def hinge_gradients_regulariser_halved(X, y, W, b, lam):
@@ -931,7 +943,7 @@ def hinge_gradients_regulariser_halved(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by="?",
+    caught_by="bias_is_not_regularised",
     says="b's gradient has 2λb in it, but b is not regularised.",
 )
 def hinge_gradients_bias_regularised(X, y, W, b, lam):
@@ -941,7 +953,7 @@ def hinge_gradients_bias_regularised(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="b's gradient is the mean of rows that have been divided by N already; it is their sum.",
 )
 def hinge_gradient_of_b_averaged(X, y, W, b, lam):
@@ -951,7 +963,7 @@ def hinge_gradient_of_b_averaged(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by="?",
+    caught_by=("columns_of_wrong_classes", "column_of_the_true_class", "gradient_of_b"),
     says="The size of the violation is used as the gradient; the derivative of max(0, m) is 1 where m > 0.",
 )
 def violations_for_their_derivative(X, y, W, b, lam):
@@ -966,7 +978,7 @@ def violations_for_their_derivative(X, y, W, b, lam):
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="examples_keep_their_labels",
     says="X and y are shuffled by different permutations, so examples get the labels of others. Use one permutation "
     "for both.",
 )
@@ -983,7 +995,7 @@ def labels_shuffled_apart(X, y, W, b, gradients, *, lam, lr, batch_size, epochs,
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="examples_keep_their_labels",
     says="X is shuffled but y is not, so examples get the labels of others. Use one permutation for both.",
 )
 def labels_not_shuffled(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -998,7 +1010,7 @@ def labels_not_shuffled(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, g
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="last_batch_is_what_is_left",
     says="The last, smaller batch is dropped: `N // batch_size` rounds down.",
 )
 def last_batch_dropped(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1013,7 +1025,7 @@ def last_batch_dropped(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, ge
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="last_batch_is_what_is_left",
     says="The last batch is filled up with examples that this epoch has used already.",
 )
 def last_batch_filled_up(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1028,7 +1040,7 @@ def last_batch_filled_up(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, 
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="leaves_arguments_alone",
     says="`W -= …` changes the caller's W and b, so the next training run does not start from the initial ones. "
     "Start with `W.clone()`, or write `W = W - …`.",
 )
@@ -1042,7 +1054,11 @@ def parameters_changed_in_place(X, y, W, b, gradients, *, lam, lr, batch_size, e
     return W, b
 
 
-@mistake("minibatch_gd", caught_by="?", says="The examples are never shuffled; every epoch takes a new random order.")
+@mistake(
+    "minibatch_gd",
+    caught_by="new_order_every_epoch",
+    says="The examples are never shuffled; every epoch takes a new random order.",
+)
 def never_shuffled(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
     for _ in range(epochs):
         for start in range(0, len(X), batch_size):
@@ -1053,7 +1069,7 @@ def never_shuffled(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, genera
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="new_order_every_epoch",
     says="The examples are shuffled once, before the first epoch; every epoch takes a new random order.",
 )
 def shuffled_once(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1067,7 +1083,7 @@ def shuffled_once(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generat
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by=("last_batch_is_what_is_left", "new_order_every_epoch"),
     says="The batches are shuffled, but each holds the same examples in every epoch. Shuffle the examples.",
 )
 def batches_shuffled(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1081,7 +1097,7 @@ def batches_shuffled(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, gene
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="same_state_same_result",
     says="The order does not come from `generator` but from PyTorch's global state, so a run cannot be repeated.",
 )
 def global_random_state(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1095,7 +1111,7 @@ def global_random_state(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, g
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="generator_decides",
     says="A generator with a fixed seed is made inside, so every run has the same order, whatever `generator` is.",
 )
 def seeded_inside(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1110,7 +1126,7 @@ def seeded_inside(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generat
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="every_example_once_an_epoch",
     says="Every batch is drawn anew from all examples, so an epoch meets some twice and others never.",
 )
 def drawn_with_replacement(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1123,7 +1139,9 @@ def drawn_with_replacement(X, y, W, b, gradients, *, lam, lr, batch_size, epochs
     return W, b
 
 
-@mistake("minibatch_gd", caught_by="?", says="`gradients` is called with λ = 0 instead of the λ given.")
+@mistake(
+    "minibatch_gd", caught_by="lambda_is_handed_on", says="`gradients` is called with λ = 0 instead of the λ given."
+)
 def lambda_lost(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
     for _ in range(epochs):
         order = torch.randperm(len(X), generator=generator)
@@ -1135,7 +1153,7 @@ def lambda_lost(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="lambda_is_handed_on",
     says="`gradients` is called with λ by name. All five arguments go by position, since its parameters may have "
     "other names.",
 )
@@ -1150,7 +1168,7 @@ def lambda_by_name(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, genera
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by=("step_of_W", "step_of_b"),
     says="The step is divided by the batch size, but the gradients are those of a mean already.",
 )
 def step_divided_by_batch_size(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1162,7 +1180,9 @@ def step_divided_by_batch_size(X, y, W, b, gradients, *, lam, lr, batch_size, ep
     return W, b
 
 
-@mistake("minibatch_gd", caught_by="?", says="The step goes uphill: subtract lr times the gradient.")
+@mistake(
+    "minibatch_gd", caught_by=("step_of_W", "step_of_b"), says="The step goes uphill: subtract lr times the gradient."
+)
 def uphill(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
     for _ in range(epochs):
         order = torch.randperm(len(X), generator=generator)
@@ -1172,7 +1192,7 @@ def uphill(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
     return W, b
 
 
-@mistake("minibatch_gd", caught_by="?", says="Only W takes the step; b stays as it was.")
+@mistake("minibatch_gd", caught_by="step_of_b", says="Only W takes the step; b stays as it was.")
 def b_never_updated(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
     for _ in range(epochs):
         order = torch.randperm(len(X), generator=generator)
@@ -1184,7 +1204,7 @@ def b_never_updated(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, gener
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="steps_build_on_each_other",
     says="The gradients of all batches of an epoch are taken at the epoch's first parameters. Each step starts from "
     "where the one before ended.",
 )
@@ -1200,7 +1220,7 @@ def parameters_of_the_epochs_start(X, y, W, b, gradients, *, lam, lr, batch_size
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="steps_build_on_each_other",
     says="Every step starts from the initial parameters, so only the last one has an effect.",
 )
 def every_step_from_the_start(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1215,7 +1235,7 @@ def every_step_from_the_start(X, y, W, b, gradients, *, lam, lr, batch_size, epo
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="one_gradient_a_batch",
     says="`gradients` is called twice a batch, and the second call has the new b: W and b take their steps from "
     "different places. Call it once and use both results.",
 )
@@ -1230,7 +1250,13 @@ def gradients_called_twice(X, y, W, b, gradients, *, lam, lr, batch_size, epochs
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by=(
+        "number_of_epochs",
+        "batches_have_the_given_size",
+        "last_batch_is_what_is_left",
+        "new_order_every_epoch",
+        "batches_of_one",
+    ),
     says="`gradients` is called with all examples for every step instead of those of the batch.",
 )
 def whole_set_for_every_step(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1244,7 +1270,7 @@ def whole_set_for_every_step(X, y, W, b, gradients, *, lam, lr, batch_size, epoc
 
 @mistake(
     "minibatch_gd",
-    caught_by="?",
+    caught_by="number_of_epochs",
     says="There is one epoch more than asked for.",
 )
 def one_epoch_too_many(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1268,7 +1294,7 @@ def _bce_terms(scores, y):
 
 @mistake(
     "binary_cross_entropy",
-    caught_by="?",
+    caught_by="mean_over_classes",
     says="The losses of an example's classes are summed; the mean over the K classes is asked for.",
 )
 def bce_not_divided_by_classes(scores, y):
@@ -1277,7 +1303,7 @@ def bce_not_divided_by_classes(scores, y):
 
 @mistake(
     "binary_cross_entropy",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="The losses are summed over the examples; their mean is asked for.",
 )
 def bce_summed_over_examples(scores, y):
@@ -1286,7 +1312,7 @@ def bce_summed_over_examples(scores, y):
 
 @mistake(
     "binary_cross_entropy",
-    caught_by="?",
+    caught_by="right_for_large_scores",
     says="For large scores the sigmoid is exactly 0 or 1, and the logarithm of 0 is −∞. Write log σ(s) from the score: "
     "−log(1 + exp(−s)), in the form whose exponential cannot overflow.",
 )
@@ -1298,7 +1324,7 @@ def bce_logarithm_of_zero(scores, y):
 
 @mistake(
     "binary_cross_entropy",
-    caught_by="?",
+    caught_by="right_for_large_scores",
     says="exp(−s) overflows at s = −1000, so log(1 + exp(−s)) is infinite. Use |s|: "
     "log(1 + e^s) = max(s, 0) + log(1 + e^−|s|).",
 )
@@ -1310,7 +1336,7 @@ def bce_overflows(scores, y):
 
 @mistake(
     "binary_cross_entropy",
-    caught_by="?",
+    caught_by=("both_outcomes_count", "mean_over_classes", "right_for_large_scores"),
     says="Only the true class adds to the loss; each of the other classes adds −log(1 − p).",
 )
 def bce_of_true_class_only(scores, y):
@@ -1319,7 +1345,7 @@ def bce_of_true_class_only(scores, y):
 
 @mistake(
     "binary_cross_entropy_gradients",
-    caught_by="?",
+    caught_by="mean_over_classes",
     says="The gradients are not divided by K, though the loss is a mean over the classes too.",
 )
 def bce_gradients_not_divided_by_classes(X, y, W, b, lam):
@@ -1331,7 +1357,7 @@ def bce_gradients_not_divided_by_classes(X, y, W, b, lam):
 
 @mistake(
     "binary_cross_entropy_gradients",
-    caught_by="?",
+    caught_by="mean_over_examples",
     says="The gradients are not divided by N, though the loss is a mean over the examples.",
 )
 def bce_gradients_not_divided_by_examples(X, y, W, b, lam):
@@ -1343,7 +1369,7 @@ def bce_gradients_not_divided_by_examples(X, y, W, b, lam):
 
 @mistake(
     "binary_cross_entropy_gradients",
-    caught_by="?",
+    caught_by="large_scores_do_not_overflow",
     says="In e^s / (1 + e^s) the exponential overflows at s = 1000, and inf / inf is NaN. Use 1 / (1 + e^−s), or the "
     "form with |s|.",
 )
@@ -1357,7 +1383,7 @@ def bce_gradients_overflow(X, y, W, b, lam):
 
 @mistake(
     "binary_cross_entropy_gradients",
-    caught_by="?",
+    caught_by=("gradient_of_W", "mean_over_classes", "gradient_of_b", "large_scores_do_not_overflow"),
     says="The probabilities are those of softmax; binary cross-entropy takes the sigmoid of every score by itself.",
 )
 def bce_gradients_of_softmax(X, y, W, b, lam):
@@ -1367,7 +1393,7 @@ def bce_gradients_of_softmax(X, y, W, b, lam):
 
 @mistake(
     "binary_cross_entropy_gradients",
-    caught_by="?",
+    caught_by=("gradient_of_W", "gradient_of_b"),
     says="The sign of the data term is flipped: the derivative by the scores is σ(s) − Y.",
 )
 def bce_gradients_sign_flipped(X, y, W, b, lam):
@@ -1379,7 +1405,7 @@ def bce_gradients_sign_flipped(X, y, W, b, lam):
 
 @mistake(
     "binary_cross_entropy_gradients",
-    caught_by="?",
+    caught_by="regulariser",
     says="The derivative of λ ΣW² is 2λW, not λW.",
 )
 def bce_gradients_regulariser_halved(X, y, W, b, lam):
@@ -1391,7 +1417,7 @@ def bce_gradients_regulariser_halved(X, y, W, b, lam):
 
 @mistake(
     "binary_cross_entropy_gradients",
-    caught_by="?",
+    caught_by="regulariser",
     says="The regulariser is divided by N·K together with the loss; it adds 2λW as it is.",
 )
 def bce_gradients_lambda_divided(X, y, W, b, lam):
@@ -1405,7 +1431,7 @@ def bce_gradients_lambda_divided(X, y, W, b, lam):
 
 @mistake(
     "random_horizontal_flip",
-    caught_by="?",
+    caught_by="mirrors_left_and_right",
     says="The rows are reversed (axis 2), which turns images upside down. Left and right are the last axis.",
 )
 def flipped_upside_down(images, p, generator):
@@ -1415,7 +1441,7 @@ def flipped_upside_down(images, p, generator):
 
 @mistake(
     "random_horizontal_flip",
-    caught_by="?",
+    caught_by="mirrors_left_and_right",
     says="`reshape(-1, 32, 32, 3)` does not move the channels to the end: it cuts the memory up differently and "
     "scrambles the image. The axes are (N, C, H, W); reverse the last one.",
 )
@@ -1428,7 +1454,7 @@ def channels_reshaped_to_the_end(images, p, generator):
 
 @mistake(
     "random_horizontal_flip",
-    caught_by="?",
+    caught_by="mirrors_left_and_right",
     says="The channels are reversed as well, so red and blue change places.",
 )
 def channels_flipped_too(images, p, generator):
@@ -1438,7 +1464,7 @@ def channels_flipped_too(images, p, generator):
 
 @mistake(
     "random_horizontal_flip",
-    caught_by="?",
+    caught_by="p_is_the_probability",
     says="p is the probability of keeping an image here; it is to be that of flipping it.",
 )
 def p_for_keeping(images, p, generator):
@@ -1448,7 +1474,7 @@ def p_for_keeping(images, p, generator):
 
 @mistake(
     "random_horizontal_flip",
-    caught_by="?",
+    caught_by="each_image_has_its_own_draw",
     says="One draw decides for the whole batch; each image needs its own.",
 )
 def one_draw_for_the_batch(images, p, generator):
@@ -1457,7 +1483,7 @@ def one_draw_for_the_batch(images, p, generator):
 
 @mistake(
     "random_horizontal_flip",
-    caught_by="?",
+    caught_by="generator_decides",
     says="A generator with a fixed seed is made inside, so the same images are flipped in every call.",
 )
 def flips_seeded_inside(images, p, generator):
@@ -1467,7 +1493,7 @@ def flips_seeded_inside(images, p, generator):
 
 @mistake(
     "random_horizontal_flip",
-    caught_by="?",
+    caught_by="number_of_flips_varies",
     says="Exactly p·N images are flipped. Each image is to have its own draw, so that their number varies.",
 )
 def exact_number_flipped(images, p, generator):
@@ -1478,7 +1504,7 @@ def exact_number_flipped(images, p, generator):
 
 @mistake(
     "random_horizontal_flip",
-    caught_by="?",
+    caught_by="leaves_arguments_alone",
     says="The images are flipped in the caller's tensor. Work on a `.clone()`.",
 )
 def flipped_in_place(images, p, generator):
@@ -1489,7 +1515,7 @@ def flipped_in_place(images, p, generator):
 
 @mistake(
     "random_horizontal_flip",
-    caught_by="?",
+    caught_by=("keeps_form", "keeps_any_dtype"),
     says="The result is float32, whatever the images' dtype: the new tensor is made without it.",
 )
 def flips_to_float32(images, p, generator):
@@ -1501,7 +1527,7 @@ def flips_to_float32(images, p, generator):
 
 @mistake(
     "random_horizontal_flip",
-    caught_by="?",
+    caught_by="p_is_the_probability",
     says="p is not used: every image is flipped with probability ½.",
 )
 def p_not_used(images, p, generator):

@@ -45,7 +45,7 @@ def test_the_executed_notebook_is_complete(solved: tuple[Solved, str]) -> None:
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
     assert [c.id for c in notebook.cells][-1] == "check-halve"
     check = next(c for c in code if c.id == "check-double")
-    assert "1 of 1 criteria" in check.outputs[0].data["text/plain"]
+    assert "1 of 1 points" in check.outputs[0].data["text/plain"]
     assert "secret_of_doubling" in json.dumps(notebook)
 
 
@@ -79,6 +79,7 @@ def test_the_page_shows_the_notebook(solved: tuple[Solved, str]) -> None:
     page = solved[0].page.read_text()
     assert "<title>Tiny: doubling</title>" in page
     assert len(re.findall(r'<img[^>]*src="data:image/png', page)) == 2
+    assert page.count('alt="growth"') == 2  # for those who cannot see it
     assert "the last value is 8.0" in page
 
 

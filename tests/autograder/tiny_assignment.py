@@ -73,7 +73,8 @@ check("halve")
 
 CHECKS = '''"""What your notebook checks."""
 
-from course_utils.checking import Exercise, expect
+from course_utils.checking import Exercise
+from course_utils.checking import expect
 
 halve = Exercise("halve", bonus=True)
 double = Exercise("double")
@@ -113,8 +114,8 @@ from course_utils.checking import mistake
 
 @mistake("double", caught_by=("doubles_every_entry", "doubles_large_numbers"), says="The square is not the double.")
 def squares(x):
-    mistaken_square = x * x
-    return mistaken_square
+    the_square_by_mistake = x * x
+    return the_square_by_mistake
 '''
 
 ALTERNATIVES = '''"""Right but unusual solutions."""
@@ -124,8 +125,8 @@ from course_utils.checking import alternative
 
 @alternative("double", unusual="a multiplication")
 def multiplies(x):
-    unusual_product = 2.0 * x
-    return unusual_product
+    an_unusual_product = 2.0 * x
+    return an_unusual_product
 '''
 
 NAME = "tiny_doubling"

@@ -118,6 +118,12 @@ class TestErrors:
         assert report["B"].verdict == "pass" and report["B"].largest_error == 0.0
         assert "does not depend on it" in repr(report)
 
+    def test_zeros_among_what_is_lost_in_rounding_are_no_pass(self):
+        S = draw(30, 4, seed=50)
+        f = lambda S: ((S - S.mean(0)) / S.std(0)).sum()  # noqa: E731
+        report = check_gradients(f, S, torch.zeros_like(S))
+        assert report["S"].verdict == "too small to judge" and not report.passed
+
     def test_too_small_is_no_failure_of_the_whole(self):
         X, W, c = draw(30, 4, seed=9), draw(4, 3, seed=10), draw(3, seed=11)
 
@@ -176,6 +182,59 @@ class TestKinks:
         report = check_gradients(lambda V: V.abs().sum(), V, torch.ones(4).double())
         assert report["V"].verdict == "on kinks" and not report.passed
         assert report["V"].worst is None and report["V"].median_error != report["V"].median_error
+
+
+class TestSearch:
+    """What the sample leaves out is moved all at once."""
+
+    def report(self, wrong: list[tuple[int, int]], **options: object):
+        V = draw(300, 40, seed=40)
+        c = draw(300, 40, seed=41).exp()
+        gradient = c * torch.cos(V)
+        for i, j in wrong:
+            gradient[i, j] *= 1.01
+        return check_gradients(lambda V: (c * torch.sin(V)).sum(), V, gradient, **options)
+
+    def test_a_right_gradient_costs_four_evaluations_more(self, monkeypatch: pytest.MonkeyPatch):
+        with_search = self.report([]).evaluations
+        monkeypatch.setattr(
+            "course_utils.gradients.check.suspects", lambda *a, **k: torch.tensor([], dtype=torch.int64)
+        )
+        assert with_search - self.report([]).evaluations == 4
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_one_wrong_entry_in_12000_is_found_and_judged(self, seed: int):
+        report = self.report([(123, 17)], seed=seed, samples=30)
+        assert not report.passed
+        assert report["V"].worst.index == (123, 17) and report["V"].wrong == 1
+        assert report.evaluations < 600
+
+    def test_three_of_them(self):
+        places = [(3, 39), (150, 0), (299, 1)]
+        entries = self.report(places)["V"].entries
+        found = entries.flat[entries.status == Status.FAIL].tolist()
+        assert found == [i * 40 + j for i, j in places]
+
+    def test_everything_is_put_back(self):
+        V = draw(300, 40, seed=40)
+        before = V.clone()
+        wrong = torch.cos(V)
+        wrong[200, 20] += 0.1
+        assert not check_gradients(lambda V: torch.sin(V).sum(), V, wrong, vectorised=False).passed
+        assert torch.equal(V, before)
+
+    def test_kinks_outside_the_sample_raise_no_alarm(self):
+        V = draw(300, 40, seed=42)
+        V[draw(300, 40, seed=43) > 1] = 0.0
+        gradient = V.sign() + (V == 0)
+        assert check_gradients(lambda V: V.abs().sum(), V, gradient).passed
+
+    def test_no_alarm_for_a_right_relu_net(self):
+        X, y, W1, W2 = draw(30, 50, seed=44), torch.arange(30) % 5, draw(50, 60, seed=45), draw(60, 5, seed=46)
+        f = lambda W1, W2: torch.nn.functional.cross_entropy(torch.relu(X @ W1) @ W2, y)  # noqa: E731
+        gradients = torch.func.grad(f, argnums=(0, 1))(W1, W2)
+        for seed in range(4):
+            assert check_gradients(f, (W1, W2), gradients, samples=20, seed=seed).passed
 
 
 class TestVectorised:
@@ -240,16 +299,20 @@ class TestVectorised:
         with pytest.raises(GradientCheckError, match="gives other values when it is vectorised"):
             check_gradients(lambda w, v: (W**3).sum() + (v**2).sum(), (W, V), (3 * W**2, 2 * V), vectorised=True)
 
-    def test_large_functions_are_batched_or_looped_within_a_memory_bound(self):
-        X, W = draw(400, 300, seed=28), draw(300, 40, seed=29)
-        seen = []
+    @pytest.mark.parametrize(("budget", "most"), [(1 << 22, 41), (2400, 30), (600, 7), (100, 0)])
+    def test_the_memory_of_a_batch_is_bounded(self, budget: int, most: int, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("course_utils.gradients.numeric.BATCH_ELEMENTS", budget)
+        copies = []
 
-        def f(W: Tensor) -> Tensor:
-            seen.append(torch._C._functorch.is_batchedtensor(W))
-            return (X @ W).pow(2).mean()
+        def f(W: Tensor) -> Tensor:  # with W itself, 80 numbers for each copy
+            if torch._C._functorch.is_batchedtensor(W):
+                copies.append(len(torch._C._functorch.get_unwrapped(W)))
+            return (W**3).sum()
 
-        report = check_gradients(f, W, 2 * X.T @ X @ W / (400 * 40), samples=20)
-        assert report.passed and sum(seen) != 1  # never all 41 copies in one batch
+        W = draw(5, 4, seed=28)
+        report = check_gradients(f, W, 3 * W**2)
+        assert report.passed and report.vectorised == (most > 0)
+        assert max(copies, default=0) <= most
 
     def test_the_same_seed_gives_the_same_report(self):
         gradients = torch.func.grad(self.f, argnums=(0, 1, 2))(*self.parameters)
