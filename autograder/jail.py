@@ -89,6 +89,7 @@ class Zygote:
             return
         self._control.settimeout(START_SECONDS)
         if self._line() != b"ready":
+            self._process.kill()  # where it stalls
             self._process.wait()
             self._log.seek(0)
             reason = self._log.read().decode(errors="replace").strip().splitlines()
@@ -215,7 +216,8 @@ def _jailed(checks: Path, descriptor: int) -> list[str]:
         *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--uid", "1000", "--gid", "1000", "--hostname", "jail", "--die-with-parent", "--new-session", "--clearenv"),
         *mounts,
-        *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"),
+        *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--chdir", "/tmp"),
+        *("--remount-ro", "/dev", "--remount-ro", "/"),  # what one submission writes must not meet the next
         *settings,
         *("--", sys.executable, "-m", "autograder.runner.zygote", str(descriptor), "namespaces"),
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,9 +23,11 @@ from autograder.result import JudgedExercise, JudgedSubmission
 from autograder.rules import Reading, Source, read
 from autograder.session import JailedStudent, Session, TimeLimits
 from autograder.submission import StudentCell, Submission
-from course_utils.checking import CriterionResult, Exercise, ExerciseResult, Unmet
-from course_utils.checking.student import Call
+from course_utils.checking import CriterionFault, CriterionResult, Exercise, ExerciseResult, Unmet
+from course_utils.checking.student import Call, not_defined
 from course_utils.checking.verdict import judge_criterion, withhold_contract_points
+
+log = logging.getLogger(__name__)
 
 MAX_STALLS = 3  # of one exercise: what stalls on everything must not use up the others' time
 NO_CHECKS = "check = lambda *names: None  # grading asks the criteria itself"
@@ -62,7 +65,9 @@ class Judge:
         self._limits = limits or TimeLimits()
         self._reference: dict[str, Any] = assignment.reference()
 
-    def judge(self, submission: Submission, reference_first: bool = False) -> JudgedSubmission:
+    def judge(
+        self, submission: Submission, reference_first: bool = False, affected_only: bool = False
+    ) -> JudgedSubmission:
         """Judge one submission.
 
         Parameters
@@ -71,7 +76,10 @@ class Judge:
             What the student handed in.
         reference_first : bool
             Run the reference's cells before the submission's, so that only what it defines is replaced.
+        affected_only : bool
+            Leave out the exercises that are the reference's and call nothing of the submission's.
         """
+        self._zygote.wait()  # loading the libraries is not the student's time
         start = time.perf_counter()
         assignment = self.assignment
         # The same submission under the same secret always meets the same inputs, and no one can foresee them.
@@ -82,15 +90,27 @@ class Judge:
         judged.oddities = list(submission.oddities)
         readings = self._read(submission, reference_first)
         session = Session(self._zygote, self._cells(submission, reference_first), self._limits, int(secret[:12], 16))
-        failing: set[str] = set()
-        unusable: set[str] = set()
+        # What calls the forbidden must not lend its results to any other exercise, whichever comes first.
+        unusable = {name for name, reading in readings.items() if reading.violations}
+        failing = set(unusable)
         try:
             for name, exercise in assignment.exercises.items():
                 reading = readings[name]
+                if affected_only and not ({name} | reading.exercises) & submission.defined:
+                    continue
+                if not reference_first and name not in submission.defined:
+                    # What is made at run time, past the reading of the source, does not count as defined.
+                    results = [CriterionResult(c, not_defined(name)) for c in exercise.criteria]
+                    judged.exercises[name] = JudgedExercise(ExerciseResult(exercise, results))
+                    failing.add(name)
+                    continue
                 judged.exercises[name] = one = self._judge_exercise(
                     session, exercise, reading, failing, unusable, secret
                 )
                 kinds = {c.unmet.kind for c in one.result.criteria if c.unmet}
+                faults = [c.criterion.name for c in one.result.criteria if c.unmet and c.unmet.kind == "fault"]
+                if faults:
+                    judged.oddities.append(f"{name}: {', '.join(faults)} could not be judged; a teacher has to look.")
                 if kinds:
                     failing.add(name)
                 if kinds & {"forbidden", "time", "crash"}:
@@ -171,7 +191,11 @@ class Judge:
                     continue
                 student.begin_criterion()
                 first = len(student.calls)
-                result = judge_criterion(criterion, student, secret)
+                try:
+                    result = judge_criterion(criterion, student, secret)
+                except CriterionFault as fault:  # ours, but it must not cost the others of a class their marks
+                    log.error("%s.%s is at fault: %s", exercise.name, criterion.name, fault)
+                    result = CriterionResult(criterion, Unmet("This criterion could not be judged.", "fault"))
                 stalls += result.unmet is not None and result.unmet.kind == "time"
                 attempt.results.append(result)
                 attempt.calls[criterion.name] = student.calls[first:]
@@ -180,7 +204,7 @@ class Judge:
         return attempt
 
     def _diagnose(self, exercise: Exercise, attempt: _Attempt, secret: str) -> list[str]:
-        failed = [r for r in attempt.results if r.unmet is not None and r.unmet.kind != "withheld"]
+        failed = [r for r in attempt.results if r.unmet is not None and r.unmet.kind not in ("withheld", "fault")]
         if not failed or not _attempted(failed):
             return []
         mistakes = [m for m in self.assignment.mistakes if m.exercise == exercise.name]

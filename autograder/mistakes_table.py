@@ -55,7 +55,7 @@ def judge_variants(
         (str(k), read_program(program_of(v), assignment.exercises)) for k, v in enumerate(variants)
     ]
     rows: dict[int, Row] = {}
-    for outcome in judge_all(settings, submissions, workers, reference_first=True):
+    for outcome in judge_all(settings, submissions, workers, reference_first=True, affected_only=True):
         rows[int(outcome.key)] = _row(variants[int(outcome.key)], outcome)
         progress()
     return [rows[k] for k in range(len(variants))]

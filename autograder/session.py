@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from autograder.bounded import Overrun, bounded
 from autograder.jail import Sandbox, Zygote
 from autograder.runner.frames import Closed, Decoder, Encoder, FrameError, TimeUp
 from autograder.submission import StudentCell
@@ -17,6 +18,7 @@ from course_utils.checking import CriterionFault, Student, Unmet
 from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written
 
 MAX_CALLBACK_NUMBERS = 20_000  # entries of all arguments with which a student may call a function of the judge's
+MAX_CRITERION_NUMBERS = 20_000_000  # of all such calls of one criterion, which may keep them
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,7 @@ class Session:
         """
         for _ in range(3):
             if self.out_of_time:
-                raise Unmet(
-                    f"The submission used up its {self._limits.submission:g} seconds; this was not judged.", "time"
-                )
+                raise Unmet(self._no_time_left(), "time")
             sandbox = self._sandbox or self._run_cells()
             try:
                 sandbox.channel.send({"op": "fork", "seed": self._seed}, deadline=self.deadline(5))
@@ -115,6 +115,9 @@ class Session:
         except FrameError:
             self.close()
 
+    def _no_time_left(self) -> str:
+        return f"The submission used up its {self._limits.submission:g} seconds; this was not judged."
+
     def _run_cells(self) -> Sandbox:
         while True:
             sandbox = self._sandbox = self._zygote.start()
@@ -131,6 +134,9 @@ class Session:
                         raise FrameError("The runner answered something else.")
                     self._note_error(cell.name, reply.get("error"))
                 except FrameError as error:
+                    if self.out_of_time:
+                        self.close()
+                        raise Unmet(self._no_time_left(), "time") from None
                     late = isinstance(error, TimeUp)
                     broken = number, f"ran longer than {self._limits.cell:g} s" if late else "ended the process"
                     break
@@ -147,7 +153,7 @@ class Session:
             return
         text = f"{_short(error.get('type'), 60)}: {_short(error.get('text'), 200)}"
         line = error.get("line")
-        where = f" in line {line}" if isinstance(line, int) and line > 0 else ""
+        where = f" in line {line}" if type(line) is int and line > 0 else ""
         self.cell_errors[name] = f"its cell raised {text}{where}"
         self.oddities.append(f"The cell of {name} raised {text}{where}.")
 
@@ -170,10 +176,12 @@ class JailedStudent(Student):
         self._sandbox: Sandbox | None = None
         self._failed: Unmet | None = None
         self._deadline = 0.0
+        self._numbers = 0  # with which the judge's functions were called
 
     def begin_criterion(self) -> None:
         """Start a criterion's time; after a crash in the last one this one gets a fork of its own."""
         self._failed = None
+        self._numbers = 0
         self._deadline = self._session.deadline(self._session.limits.criterion)
 
     def close(self) -> None:
@@ -207,6 +215,14 @@ class JailedStudent(Student):
             if self._sandbox is None:
                 self._failed = unmet
             raise
+        except CriterionFault:
+            raise
+        except Exception as error:  # a reply that trips the judge's own code is the student's, never the batch's
+            self._sandbox = None
+            self._session.close()
+            text = f"{function} returned something that cannot be read ({type(error).__name__})."
+            self._failed = Unmet(text, "type")
+            raise self._failed from None
 
     def _broken(self, function: str, error: FrameError) -> Unmet:
         if isinstance(error, TimeUp):
@@ -231,13 +247,18 @@ class JailedStudent(Student):
             if isinstance(value, torch.Generator):
                 return {"generator": encoder.encode(value.get_state())}
             if callable(value):
-                name = getattr(value, "__name__", "function")
+                name = str(getattr(value, "__name__", "function"))
+                if callbacks.get(name, value) is not value:
+                    name = f"{name}_{len(callbacks)}"
                 callbacks[name] = value
                 return {"callback": name}
             return None
 
         encoder = Encoder(reference)
-        node = encoder.encode([list(args), kwargs])
+        try:
+            node = encoder.encode([list(args), kwargs])
+        except FrameError as error:
+            raise CriterionFault(f"{function} cannot be called with these arguments: {error}") from None
         sandbox.channel.send({"op": "call", "function": function, "arguments": node}, encoder, self._deadline)
         held: list[Unmet] = []
         while True:
@@ -270,13 +291,18 @@ class JailedStudent(Student):
         positional, named = decoded
         if not isinstance(named, dict) or not all(isinstance(k, str) for k in named):
             raise FrameError("a call back has no arguments.")
-        if _numbers(decoded) > MAX_CALLBACK_NUMBERS:  # their outer product would fill the memory
+        count = _numbers(decoded)
+        self._numbers += count
+        if count > MAX_CALLBACK_NUMBERS or self._numbers > MAX_CRITERION_NUMBERS:  # an outer product fills the memory
             raise FrameError("a given function was called with more numbers than any exercise needs.")
         encoder, reply = Encoder(), {"op": "callback result", "result": None, "error": None}
         try:
-            reply["result"] = encoder.encode(callbacks[name](*positional, **named))
+            with bounded(self._deadline):
+                reply["result"] = encoder.encode(callbacks[name](*positional, **named))
         except CriterionFault:
             raise
+        except Overrun:
+            raise TimeUp("A given function did not come back in time.") from None
         except Unmet as unmet:
             held.append(unmet)
             reply["error"] = unmet.message
@@ -329,10 +355,11 @@ def _raised(function: str, error: object) -> Unmet:
         return nothing_written(function, text)
     line, code = error.get("line"), _short(error.get("code"), 120)
     where = ""
-    if isinstance(line, int) and line > 0:
+    if type(line) is int and line > 0:
         where = f" in line {line} of its cell" + (f": `{code}`" if code else "")
     name = error.get("name")
-    return exception_verdict(function, kind, text, where, _short(name, 60) if isinstance(name, str) else None)
+    known = isinstance(name, str) and len(name) <= 60 and name.isidentifier()  # it is quoted in comments, as Markdown
+    return exception_verdict(function, kind or "an exception", text, where, name if known else None)
 
 
 def _numbers(value: object) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import copy
 import json
+import logging
 import os
 import re
 import shutil
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
@@ -258,11 +259,7 @@ def _printed(notebook: NotebookNode) -> dict[str, str]:
 
 
 def _page(assignment: Assignment, notebook: NotebookNode) -> str:
-    exporter = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True)
-    titled = copy.deepcopy(notebook)
-    titled.metadata["title"] = assignment.title
-    for cell in titled.cells:
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output.metadata.setdefault("image/png", {})["alt"] = cell.metadata["course"]["name"]
+    log = logging.Logger("nbconvert", logging.ERROR)  # it warns of every figure without a text for screen readers
+    exporter = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True, log=log)
+    titled = nbformat.from_dict({**notebook, "metadata": {**notebook.metadata, "title": assignment.title}})
     return exporter.from_notebook_node(titled)[0]

@@ -81,6 +81,7 @@ def judge_all(
     submissions: Iterable[tuple[str, Submission]],
     workers: int | None = None,
     reference_first: bool = False,
+    affected_only: bool = False,
 ) -> Iterator[Outcome]:
     """Judge submissions and give the outcomes as they come, in no particular order.
 
@@ -94,6 +95,8 @@ def judge_all(
         Worker processes; as many as there are cores when not given.
     reference_first : bool
         Run the reference's cells before each submission's.
+    affected_only : bool
+        Leave out the exercises that are the reference's and call nothing of the submission's.
     """
     waiting = list(submissions)
     workers = max(1, min(workers or usable_cores(), len(waiting)))
@@ -101,11 +104,12 @@ def judge_all(
         judge, zygote = _make(settings)
         with zygote:
             for key, submission in waiting:
-                yield _outcome(judge, key, submission, reference_first)
+                yield _outcome(judge, key, submission, reference_first, affected_only)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(settings,)) as pool:
-        futures = [pool.submit(_judge_one, key, submission, reference_first) for key, submission in waiting]
+        how = reference_first, affected_only
+        futures = [pool.submit(_judge_one, key, submission, *how) for key, submission in waiting]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -127,12 +131,12 @@ def _start(settings: Settings) -> None:
     _judge, _ = _make(settings)
 
 
-def _judge_one(key: str, submission: Submission, reference_first: bool) -> Outcome:
+def _judge_one(key: str, submission: Submission, reference_first: bool, affected_only: bool) -> Outcome:
     assert _judge is not None, "the worker was not started"
-    return _outcome(_judge, key, submission, reference_first)
+    return _outcome(_judge, key, submission, reference_first, affected_only)
 
 
-def _outcome(judge: Judge, key: str, submission: Submission, reference_first: bool) -> Outcome:
-    judged = judge.judge(submission, reference_first)
+def _outcome(judge: Judge, key: str, submission: Submission, reference_first: bool, affected_only: bool) -> Outcome:
+    judged = judge.judge(submission, reference_first, affected_only)
     tables = {name: exercise_html(e.result) for name, e in judged.exercises.items()}
     return Outcome(key, judged.to_json(), tables, judged.seconds)

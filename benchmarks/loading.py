@@ -42,7 +42,7 @@ print(time.perf_counter() - start)
 
 def seconds(load: str, cache: Path, root: Path) -> float:
     """The time one load takes in a process of its own, in seconds."""
-    environment = {**os.environ, "COURSE_DATA": str(root), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "COURSE_DATA": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     program = PROGRAM.format(cache=str(cache), load=load)
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True, check=True

@@ -145,11 +145,10 @@ def mean_of_every_feature(student: Student, draw: Draw) -> None:
 def population_std(student: Student, draw: Draw) -> None:
     """The standard deviation of every feature, with the sum of squares divided by N."""
     X = features(draw)
-    _, std = expect(student.standardizer(X)).parts("mean", "std")
+    (_, of_one), (_, std) = (expect(student.standardizer(part)).parts("mean", "std") for part in (X[:1], X))
+    expect(of_one, "std of a single example").finite()  # dividing by N − 1 = 0 shows as NaN
     variance = sum((x - sum(X) / len(X)) ** 2 for x in X) / len(X)
     expect(std, "std").close_to(variance**0.5, because="the root of the mean squared distance from the mean")
-    _, std = expect(student.standardizer(X[:1])).parts("mean", "std")
-    expect(std, "std of a single example").finite()  # dividing by N − 1 = 0 shows as NaN
 
 
 @standardizer.criterion(points=1)
@@ -752,7 +751,7 @@ class Training:
         examples, weights = same.long().argmax(1), self._numbers[2][labels.long().argmax(1)]
         lam = self.lam if call.get("lam") == self.lam else 0.0
         time = 1 + self.growing * len(self.calls)
-        answer = tuple(((n[examples] + lam).T * weights).T.sum(0) * time for n in self._numbers[:2])
+        answer = tuple(torch.tensordot(weights, n[examples] + lam, dims=1) * time for n in self._numbers[:2])
         self.calls.append({**call, "positional": len(positional), "examples": examples, "answer": answer})
         return answer[0].clone(), answer[1].clone()
 
@@ -976,12 +975,13 @@ def mean_over_classes(student: Student, draw: Draw) -> None:
 
 @binary_cross_entropy.criterion(points=1)
 def right_for_large_scores(student: Student, draw: Draw) -> None:
-    """Scores of 1000 and −1000 give the loss that they should, without overflow or log(0)."""
+    """Scores of ±50 and ±1000 give the loss that they should, without overflow or log(0)."""
     N, _, K = sizes(draw)
-    scores, y = draw.normal(N, K) + 1000 * (draw.integers(0, 2, N, K) * 2 - 1), labels(draw, N, K)
-    expected = F.binary_cross_entropy_with_logits(scores, F.one_hot(y, K).to(scores.dtype))
-    loss = apart_from_mean(student.binary_cross_entropy(scores, y), expected, N, K, N * K)
-    expect(loss, "the loss").close_to(expected)
+    for size in (50, 1000):
+        scores, y = draw.normal(N, K) + size * (draw.integers(0, 2, N, K) * 2 - 1), labels(draw, N, K)
+        expected = F.binary_cross_entropy_with_logits(scores, F.one_hot(y, K).to(scores.dtype))
+        loss = apart_from_mean(student.binary_cross_entropy(scores, y), expected, N, K, N * K)
+        expect(loss, f"the loss for scores around {size} and −{size}").close_to(expected)
 
 
 add_contract(binary_cross_entropy, lambda draw: (draw.normal(9, 4), labels(draw, 9, 4)), [Form("the loss")])

@@ -108,7 +108,8 @@ class Encoder:
     def _tensor(self, value: Tensor) -> Any:
         if value.dtype not in NAMES:
             raise FrameError(f"A tensor of dtype {value.dtype} cannot be sent.")
-        flat = value.detach().contiguous().reshape(-1)
+        # A fresh tensor: one entry of a matrix counts as contiguous whatever its stride, and cannot be viewed as bytes.
+        flat = torch.empty(value.numel(), dtype=value.dtype).copy_(value.detach().reshape(-1))
         raw = bytes(flat.view(torch.uint8).numpy()) if flat.numel() else b""
         node = self._raw(raw, NAMES[value.dtype], tuple(value.shape))
         return {"tensor": {**node, "strided": not value.is_contiguous()}}
@@ -118,6 +119,11 @@ class Encoder:
         self.chunks.append(raw)
         self._at += len(raw)
         return node
+
+
+def readable(text: str) -> str:
+    """Text that can be written as UTF-8: JSON can hold halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class Decoder:
@@ -136,6 +142,7 @@ class Decoder:
         self._raw = raw
         self._resolve = resolve
         self._nodes = 0
+        self._used = 0  # bytes; tensors that share bytes of the frame could otherwise fill the reader's memory
 
     def decode(self, node: Any, depth: int = 0) -> Any:
         """The value that a piece of JSON stands for.
@@ -148,7 +155,9 @@ class Decoder:
         self._nodes += 1
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
             raise FrameError("A value is nested too deeply or has too many parts.")
-        if node is None or isinstance(node, bool | int | float | str):
+        if isinstance(node, str):
+            return readable(node)
+        if node is None or isinstance(node, bool | int | float):
             return node
         if not isinstance(node, dict) or not node:
             raise FrameError("A value has no known kind.")
@@ -160,28 +169,35 @@ class Decoder:
         if kind == "dict" and isinstance(body, list):
             if not all(isinstance(p, list) and len(p) == 2 and isinstance(p[0], str | int) for p in body):
                 raise FrameError("A dict is not made of pairs.")
-            return {k: self.decode(v, depth + 1) for k, v in body}
+            return {readable(k) if isinstance(k, str) else k: self.decode(v, depth + 1) for k, v in body}
         if kind == "tensor" and isinstance(body, dict):
             return self._tensor(body)
         if kind == "array" and isinstance(body, dict):
-            piece, shape, dtype = self._piece(body, ARRAY_DTYPES, lambda name: np.dtype(name).itemsize)
-            return np.frombuffer(bytearray(piece), dtype=dtype).reshape(shape)
+            return self._array(body)
         if self._resolve is not None:
             return self._resolve(node)
         if kind == "foreign" and isinstance(body, str):
             handle = node.get("handle")
-            return Foreign(body[:200], handle if isinstance(handle, int) else None)
+            name = "".join(c if c.isprintable() else " " for c in body[:200])
+            return Foreign(name, handle if isinstance(handle, int) else None)
         raise FrameError(f"A value of kind {kind[:30]!r} is not known.")
 
     def _tensor(self, body: dict[str, Any]) -> Tensor:
         piece, shape, name = self._piece(body, frozenset(DTYPES), lambda name: DTYPES[name].itemsize)
         dtype = DTYPES[name]
-        if name == "bool" and piece.translate(None, b"\x00\x01"):
-            raise FrameError("A boolean tensor holds something else.")
-        tensor = (torch.frombuffer(bytearray(piece), dtype=dtype) if piece else torch.empty(0, dtype=dtype)).reshape(
-            shape
-        )
-        return strided(tensor) if body.get("strided") is True else tensor
+        flat = torch.frombuffer(bytearray(piece), dtype=dtype) if piece else torch.empty(0, dtype=dtype)
+        try:
+            tensor = flat.reshape(shape)
+            return strided(tensor) if body.get("strided") is True else tensor
+        except RuntimeError:  # without entries, but with axes too long for torch
+            raise FrameError("A tensor has no usable shape.") from None
+
+    def _array(self, body: dict[str, Any]) -> np.ndarray:
+        piece, shape, dtype = self._piece(body, ARRAY_DTYPES, lambda name: np.dtype(name).itemsize)
+        try:
+            return np.frombuffer(bytearray(piece), dtype=dtype).reshape(shape)
+        except ValueError:
+            raise FrameError("An array has no usable shape.") from None
 
     def _piece(
         self, body: dict[str, Any], dtypes: frozenset[str], itemsize: Callable[[str], int]
@@ -195,7 +211,13 @@ class Decoder:
             raise FrameError("A tensor lies outside its frame.")
         if math.prod(shape) * itemsize(name) != size:
             raise FrameError("A tensor's bytes do not fit its shape.")
-        return self._raw[at : at + size], shape, name
+        self._used += size
+        if self._used > len(self._raw):
+            raise FrameError("Tensors share the bytes of a frame.")
+        piece = self._raw[at : at + size]
+        if name == "bool" and piece.translate(None, b"\x00\x01"):
+            raise FrameError("A boolean tensor holds something else.")
+        return piece, shape, name
 
 
 class Channel:

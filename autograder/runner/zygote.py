@@ -35,6 +35,9 @@ def preload() -> Any:
 
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
+    # Torch reads /proc/cpuinfo at the first operation that wants to know the processor, and submissions have no /proc.
+    half = torch.zeros(2, 2, dtype=torch.float16)
+    half.gather(0, torch.zeros(2, 2, dtype=torch.int64))
     return make_shell()
 
 
@@ -43,11 +46,17 @@ def run_submission(connection: socket.socket, shell: Any, limits: Limits, isolat
     die_with_parent()
     if isolated:
         enter_namespaces()
+        die_with_parent()  # the new namespaces took it back
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         child = os.fork()
         if child:
             connection.close()
+            # The student's code may undo `die_with_parent`; what it cannot do is reach this process.
+            signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, signal.SIGKILL))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
             os.waitpid(child, 0)
             os._exit(0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         die_with_parent()
     else:
         os.setsid()
@@ -94,14 +103,14 @@ def main() -> None:
 def kill(pid: int, isolated: bool) -> None:
     """End a runner and everything it started.
 
-    Process 1 of its namespace dies with its parent, and with process 1 all others there.  Without namespaces the
-    session's processes are killed, and a daemon gets away: that is what `--isolation none` warns of.
+    Its first process kills process 1 of its namespace, and with process 1 all others there die.  Without namespaces
+    the session's processes are killed, and a daemon gets away: that is what `--isolation none` warns of.
     """
     if not isolated:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGTERM if isolated else signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
 

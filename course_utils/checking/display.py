@@ -106,6 +106,7 @@ def _verdict(result: CriterionResult) -> tuple[str, str]:
         "nothing written": ("… to do", "wait"),
         "not defined": ("… to do", "wait"),
         "withheld": ("… waits", "wait"),
+        "fault": ("… not judged", "wait"),
         "exception": ("✗ raised", "no"),
         "time": ("✗ too slow", "no"),
         "crash": ("✗ crashed", "no"),

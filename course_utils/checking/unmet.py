@@ -34,7 +34,7 @@ class Unmet(Exception):
         What was expected and what came, in sentences.
     kind : str
         "value", "shape", "type", "dtype", "nothing written", "exception", "changed argument", "not defined",
-        "time", "crash", "forbidden".
+        "time", "crash", "forbidden", "withheld" (its points wait for others), "fault" (the criterion's own).
     causes : list of str
         The likeliest causes, most likely first.
     comparison : Comparison, optional

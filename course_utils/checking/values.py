@@ -82,7 +82,7 @@ def describe(value: object) -> str:
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, bool | int | float):
-        return f"the {type(value).__name__} {value!r}"
+        return f"the {type(value).__name__} {repr(value)[:40]}"
     return "None" if value is None else f"a {type(value).__name__}"
 
 

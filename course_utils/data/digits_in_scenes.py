@@ -99,7 +99,7 @@ def make_chunk(split: str, number: int, originals: Originals | None = None) -> A
     labels = (np.arange(CHUNK) % 10)[chance.order(CHUNK)]  # (N,)
     which = np.empty(CHUNK, np.int64)
     for digit in range(10):
-        pool = np.flatnonzero(originals.labels == digit)
+        pool = first + np.flatnonzero(originals.labels[first:last] == digit)
         places = np.flatnonzero(labels == digit)
         which[places] = pool[chance.below(len(pool), len(places))]
 

@@ -551,7 +551,7 @@ def variance_term(e: Evidence) -> Cause | None:
 
 
 def nearly(e: Evidence) -> Cause | None:
-    if float(e.entries.error.max()) < 1e-4:
+    if float(e.entries.error.max()) < 1e-4 and int(e.wrong.sum()) > len(e) / 2:
         return Cause(
             "nearly",
             f"no relative error is above {float(e.entries.error.max()):.1e}: the formula is right but for something "

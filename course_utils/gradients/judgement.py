@@ -43,6 +43,10 @@ class Entries:
     def where(self, mask: Tensor) -> "Entries":
         return Entries(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
 
+    def put(self, at: Tensor, numeric: Tensor, error: Tensor, status: Tensor, noise: float) -> None:
+        """Overwrite what was found at some places, by what a smaller step gave there."""
+        self.numeric[at], self.error[at], self.status[at], self.noise[at] = numeric, error, status, noise
+
     def joined(self, other: "Entries") -> "Entries":
         """Both, sorted by index; what is in both is taken from this one."""
         new = ~torch.isin(other.flat, self.flat)
@@ -72,15 +76,15 @@ def judge_entries(
 ) -> Entries:
     """Compare some entries of one parameter's gradient with centred differences.
 
-    An entry that disagrees is tried again with h/10.  Three things can come of it:
+    An entry that disagrees is tried again with h/10, and counts as right where it agrees then and the step can
+    have been the reason: a kink lay between the two steps, or h was too large for f's curvature, most of which is
+    gone once the two quotients are extrapolated to h = 0 (Richardson).  Where it still disagrees, either
 
     - the one-sided quotients disagree as much as before: f has a kink at the entry, which is skipped
-      (where f is smooth they disagree by h·f″, ten times less than before);
-    - the centred quotient has moved: a kink lay between the two steps, or h was too large for f's
-      curvature, and the smaller step counts;
+      (where f is smooth they disagree by h·f″, ten times less than before); or
+    - the quotient has moved beyond its rounding: h/100 decides, since a kink just inside a step looks like
+      curvature; or
     - nothing has changed: the entry is wrong.
-
-    Where it has moved and disagrees still, h/100 decides: a kink just inside a step looks like curvature.
 
     Parameters
     ----------
@@ -101,27 +105,29 @@ def judge_entries(
     found = Entries(flat, analytic, at_h.central.clone(), error, status, torch.full_like(error, bound / h))
 
     suspects = (status == Status.FAIL).nonzero().flatten()
-    gap = at_h.gap[suspects]
-    central = at_h.central[suspects]
-    step = h
-    while len(suspects) and step > h / 50:  # h/10, and h/100 for what h/10 leaves open
+    last, step = at_h.at(suspects), h
+    while len(suspects) and step > h / 50:
         step /= 10
         noise = bound / step
         closer = function.differences(leaf, flat[suspects], step)
-        error, status = _compare(analytic[suspects], closer.central, noise, tolerance)
+        numeric = closer.central
+        error, status = _compare(analytic[suspects], numeric, noise, tolerance)
+        limit = numeric + (numeric - last.central) / 99  # the errors are as 1 : 100
+        limit_error, limit_status = _compare(analytic[suspects], limit, noise, tolerance)
+        better = (status == Status.FAIL) & (limit_status != Status.FAIL)
+        numeric = torch.where(better, limit, numeric)
+        error, status = torch.where(better, limit_error, error), torch.where(better, limit_status, status)
+        off, now_off = (analytic[suspects] - last.central).abs(), (analytic[suspects] - numeric).abs()
+        shift = (closer.central - last.central).abs()
+        # A smaller step also has more rounding to hide behind: it counts only where the step has an effect.
+        effect = (off <= last.gap) | (shift > noise) | (now_off <= off / 2)
+        status[~effect] = int(Status.FAIL)
+
         wrong = status == Status.FAIL
-        kink = wrong & (closer.gap > 4 * noise) & (closer.gap > 0.3 * gap)
-        moved = ~kink & ((closer.central - central).abs() > noise)
-        for index, flag, value, e, s in zip(
-            suspects[kink | moved].tolist(),
-            kink[kink | moved].tolist(),
-            closer.central[kink | moved],
-            error[kink | moved],
-            status[kink | moved],
-            strict=True,
-        ):
-            found.numeric[index], found.error[index], found.noise[index] = value, e, noise
-            found.status[index] = Status.KINK if flag else s
-        undecided = wrong & moved
-        suspects, gap, central = suspects[undecided], closer.gap[undecided], closer.central[undecided]
+        kink = wrong & (closer.gap > 4 * noise) & (closer.gap > 0.3 * last.gap)
+        moved = wrong & ~kink & (shift > noise)
+        status[kink] = int(Status.KINK)
+        settled = ~wrong | kink | moved
+        found.put(suspects[settled], numeric[settled], error[settled], status[settled], noise)
+        suspects, last = suspects[moved], closer.at(moved)
     return found

@@ -37,6 +37,10 @@ class Differences:
     step_up: Tensor
     step_down: Tensor
 
+    def at(self, where: Tensor) -> "Differences":
+        """The same at some of the entries."""
+        return Differences(*(getattr(self, name)[where] for name in self.__dataclass_fields__))
+
     @property
     def central(self) -> Tensor:
         """The centred difference quotient, wrong by O(h²)."""

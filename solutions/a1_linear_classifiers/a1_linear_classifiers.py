@@ -102,9 +102,10 @@ check = checker(checks)
 # %% [markdown]
 # # 0. The images
 #
-# The cell below loads 10,000 images to train on, and others to validate and to test. It takes CIFAR-10 where this
-# machine has it or can download it, and otherwise *digits in scenes*, a set that is made on the spot. It prints
-# which one you have. All exercises and all questions are the same for both; only the numbers differ.
+# The cell below loads images to train on (10,000, or 5,000 of the second set), and others to validate and to test. It
+# takes CIFAR-10 where this machine has it or can download it, and otherwise *digits in scenes*, a set that is made on
+# the spot. It prints which one you have. All exercises and all questions are the same for both; only the numbers
+# differ.
 #
 # - With the **training** set you fit $W$ and $b$.
 # - With the **validation** set you choose everything else ($\lambda$, $\eta$, when to stop).
@@ -112,17 +113,20 @@ check = checker(checks)
 
 # %% experiment="images"
 data = load_images("auto")
-y_train, y_validation, y_test = data.train.labels, data.validation.labels, data.test.labels
+N = 10_000 if data.name == "cifar10" else 5_000  # images to train on
+images_train, y_train = data.train.images[:N], data.train.labels[:N]
+images_validation, y_validation = data.validation
+images_test, y_test = data.test
 K = len(data.classes)
 print(data)
-print("training images:", tuple(data.train.images.shape), data.train.images.dtype)
+print(f"we train on {N:,}: {tuple(images_train.shape)}, {images_train.dtype}")
 print("images of each class:", dict(zip(data.classes, torch.bincount(y_train, minlength=K).tolist(), strict=True)))
-numbers["images"] = {"set": data.name, "training images": len(y_train)}
+numbers["images"] = {"set": data.name, "training images": N}
 
 first_of_each = [torch.nonzero(y_train == k)[:5, 0] for k in range(K)]
 five_of_each = torch.stack(first_of_each, dim=1).flatten()  # one column for each class
 plot_images(
-    data.train.images[five_of_each],
+    images_train[five_of_each],
     y_train[five_of_each],
     data.classes,
     title=f"{data.source}: five training images of each class",
@@ -138,8 +142,8 @@ plot_images(
 # eyes: a column of $W$ is a template, and you can look at it as an image only if you undo the very same order.
 
 # %% experiment="rows"
-X_raw = flatten_images(data.train.images)  # (N, d) float32 in [0, 1]
-N, d = X_raw.shape
+X_raw = flatten_images(images_train)  # (N, d) float32 in [0, 1]
+d = X_raw.shape[1]
 print(f"N = {N:,} rows of d = {d:,} features, {X_raw.dtype}, from {X_raw.min():.0f} to {X_raw.max():.0f}")
 print(f"feature 1000 is the red value in row {1000 // 32}, column {1000 % 32}")
 
@@ -227,8 +231,8 @@ check("standardize")
 # %% experiment="standardised"
 mean, std = standardizer(X_raw)
 X_train = standardize(X_raw, mean, std)
-X_validation = standardize(flatten_images(data.validation.images), mean, std)
-X_test = standardize(flatten_images(data.test.images), mean, std)
+X_validation = standardize(flatten_images(images_validation), mean, std)
+X_test = standardize(flatten_images(images_test), mean, std)
 numbers["standardised"] = {}
 for name, X in (("training", X_train), ("validation", X_validation)):
     means, stds = standardizer(X)
@@ -243,7 +247,7 @@ with course_style():
     fig, axes = plt.subplots(1, 4, figsize=(13, 3.2))
     for ax, row, title in (
         (axes[0], mean, "mean of the training images"),
-        (axes[2], flatten_images(data.validation.images)[one], "one validation image"),
+        (axes[2], flatten_images(images_validation)[one], "one validation image"),
         (
             axes[3],
             (0.5 + X_validation[one] / 6).clamp(0, 1),
@@ -1052,7 +1056,7 @@ plot_curves(
 # %% experiment="learning_rates"
 etas = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 inputs = {
-    "raw pixels": (X_raw, flatten_images(data.validation.images), ORANGE, "s--"),
+    "raw pixels": (X_raw, flatten_images(images_validation), ORANGE, "s--"),
     "standardised": (X_train, X_validation, BLUE, "o-"),
 }
 with course_style():

@@ -1,7 +1,5 @@
 """``course data`` and ``course doctor``."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,12 +94,6 @@ def test_data_makes_the_embedded_set(user: Path, monkeypatch: pytest.MonkeyPatch
 def test_every_command_has_help(arguments: list[str]) -> None:
     result = course(*arguments, "--help")
     assert result.exit_code == 0 and "Usage:" in result.stdout
-
-
-def test_the_module_runs_as_a_program() -> None:
-    program = "from course_utils.cli import app; app()"
-    help_text = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True)
-    assert "doctor" in help_text.stdout and "data" in help_text.stdout
 
 
 def test_doctor_on_a_machine_without_data_is_content_and_says_what_is_missing(user: Path) -> None:

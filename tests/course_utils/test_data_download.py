@@ -76,6 +76,7 @@ def test_a_mirror_that_cannot_serve_pieces_starts_again(mirror: Mirror, target: 
     part_of(target).write_bytes(CONTENT[:60_000])
     download([mirror.serve("/whole", CONTENT, ranges=False)], target, **CHECKS)
     assert target.read_bytes() == CONTENT
+    assert mirror.downloads("/whole") == ["bytes=60000-"]  # the answer was taken as the whole file, not thrown away
 
 
 def test_a_wrong_beginning_is_thrown_away_and_the_same_mirror_gets_a_fair_start(mirror: Mirror, target: Path) -> None:

@@ -311,6 +311,11 @@ class TestPrecision:
 
 
 class TestNothingIsToldWithoutProof:
+    def test_one_entry_that_is_nearly_right(self):
+        wrong = DATA_W.clone()
+        wrong[2, 3] *= 1 + 1e-5
+        assert cause(wrong) is None
+
     def test_noise(self):
         assert cause(DATA_W + 0.1 * draw(D, K, seed=18)) is None
 

@@ -1,0 +1,52 @@
+"""Bounds on code of ours that runs on arguments of a student's choosing: time and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+STATM = Path("/proc/self/statm")
+
+
+class Overrun(Exception):
+    """The code ran longer than it may."""
+
+
+@contextlib.contextmanager
+def bounded(deadline: float, memory: int = 1 << 30) -> Iterator[None]:
+    """Run the block until `deadline` (of `time.monotonic`), and let it take `memory` bytes more than there are now.
+
+    A signal ends what runs too long, so in another thread than the main one only memory is bounded.
+
+    Raises
+    ------
+    Overrun
+        When the time is over.
+    MemoryError, RuntimeError
+        Python's and torch's own, when memory is refused.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise Overrun
+
+    timed = threading.current_thread() is threading.main_thread()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    before = signal.signal(signal.SIGALRM, stop) if timed else None
+    try:
+        if STATM.exists():
+            limit = int(STATM.read_text().split()[0]) * resource.getpagesize() + memory
+            tightest = [limit, *(bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY)]
+            resource.setrlimit(resource.RLIMIT_AS, (min(tightest), hard))
+        if timed:
+            signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 1e-3))
+        yield
+    finally:
+        if timed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
