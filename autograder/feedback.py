@@ -13,7 +13,6 @@ from traitlets.config import Config
 
 from autograder.course import Course
 from autograder.errors import CourseError
-from autograder.gradebook import find_scripts
 
 # nbgrader's page loads scripts from elsewhere for mathematics; a feedback page shows a student's work to others.
 MATHJAX = "https://cdnjs.cloudflare.com"
@@ -52,7 +51,6 @@ def make_feedback(
     graded = sorted((course.folder / "autograded").glob(f"*/{assignment}/{assignment}.ipynb"))
     if not graded:
         raise CourseError(f"Nothing of {assignment} is graded in {course.folder}; run `autograder grade` first.")
-    find_scripts()
     pages = []
     for notebook in graded:
         student = notebook.parts[-3]

@@ -131,12 +131,13 @@ def check_gradients(
     notes = _shared_memory(trained)
     try:
         with torch.no_grad():
-            output = function.settle(Kept([leaf.value for leaf in trained]))
-            function.upstream = _upstream(upstream, output, trained, generator)
+            given = Kept([leaf.value for leaf in trained])
+            output = function.settle(given)
+            function.upstream = _upstream(upstream, output, generator)
             if callable(gradients):
                 gradients = _ask(gradients, how, parameters, function.upstream)
-                if kept.changed():
-                    notes.append("Computing the gradients changed its arguments; they were put back.")
+                if given.changed():
+                    notes.append("Computing the gradients changed the parameters; they were put back.")
                 kept.put_back()
             partners, extra = pair(parameters, gradients)
             check = _Check(
@@ -346,9 +347,8 @@ def _refuse_parameters(trained: list[Leaf], everything: list[Leaf]) -> None:
             raise GradientCheckError(f"{leaf.name} has {_not_finite(tensor)}: check at finite parameters.")
 
 
-def _upstream(
-    upstream: Tensor | str | None, output: Tensor, trained: list[Leaf], generator: torch.Generator
-) -> Tensor | None:
+def _upstream(upstream: Tensor | str | None, output: Tensor, generator: torch.Generator) -> Tensor | None:
+    """What f's output is multiplied by before it is summed; None where f returns one number."""
     if upstream is None:
         if output.numel() != 1:
             raise GradientCheckError(

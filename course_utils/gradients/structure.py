@@ -19,7 +19,7 @@ ABSENT = _Absent()
 """What :func:`pair` gives for a leaf that has no partner."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the value may be a tensor, which has no plain equality
 class Leaf:
     """One thing inside a nested structure that is itself no container."""
 

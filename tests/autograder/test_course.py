@@ -18,6 +18,9 @@ from autograder.course import CONFIGURATION, create_course, read_course
 from autograder.errors import CourseError
 from autograder.gradebook import make_gradebook, open_gradebook
 
+# nbgrader's own add_submission looks at objects that are not in its session yet
+pytestmark = pytest.mark.filterwarnings("ignore:Object of type:sqlalchemy.exc.SAWarning")
+
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.suffix != ".db"}

@@ -509,7 +509,7 @@ class TestEverythingIsPutBack:
 
         report = check_gradients(lambda V: (V**2).sum(), V, gradients)
         assert report.passed and torch.equal(V, W)
-        assert "changed its arguments" in repr(report)
+        assert "changed the parameters" in repr(report)
 
     def test_a_cache_of_f_is_left_as_after_a_plain_call(self):
         cache: dict[str, Tensor] = {}
