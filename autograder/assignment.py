@@ -76,6 +76,11 @@ class Assignment:
         return {c.name: c for c in self.cells if c.role == "written"}
 
     @property
+    def experiments(self) -> dict[str, str]:
+        """The experiments' code as students get it, by name."""
+        return {c.name: c.handout for c in self.cells if c.role == "experiment"}
+
+    @property
     def max_score(self) -> float:
         """Points of all exercises that are no bonus; written answers not included."""
         return sum(e.max_score for e in self.exercises.values() if not e.bonus)

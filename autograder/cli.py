@@ -107,8 +107,7 @@ def judge(
     if not notebook.exists():
         raise CourseError(f"There is no file {notebook}.")
     loaded = load_assignment(assignment)
-    experiments = [c.name for c in loaded.cells if c.role == "experiment"]
-    submission = read_notebook(notebook, loaded.exercises, experiments)
+    submission = read_notebook(notebook, loaded.exercises, loaded.experiments)
     (outcome,) = judge_all(_settings(loaded, isolation), [("", submission)], workers=1)
     _print_result(outcome.result, as_json)
 

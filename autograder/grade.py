@@ -103,8 +103,7 @@ def grade(
         if not force and old is not None and old["fingerprint"] == prints[student]:
             graded.results[student] = old["result"]
             continue
-        experiments = [c.name for c in assignment.cells if c.role == "experiment"]
-        submissions[student] = read_notebook(path, assignment.exercises, experiments)
+        submissions[student] = read_notebook(path, assignment.exercises, assignment.experiments)
         waiting.append((student, submissions[student]))
     started(len(waiting))
     with open_gradebook(db_url, course_id) as gradebook:

@@ -44,8 +44,7 @@ def _judge(name: str, root: str, isolation: str) -> Judge:
 def _submission(assignment: Assignment, student: str) -> Submission:
     """Read what the student handed in; nbgrader runs with the course folder as its working folder."""
     path = Path("submitted", student, assignment.name, f"{assignment.name}.ipynb")
-    experiments = [c.name for c in assignment.cells if c.role == "experiment"]
-    return read_notebook(path, assignment.exercises, experiments)
+    return read_notebook(path, assignment.exercises, assignment.experiments)
 
 
 class RebuildNotebook(NbGraderPreprocessor):

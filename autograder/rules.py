@@ -1,49 +1,83 @@
 """Read from a student's source whether an exercise calls what it is meant to write.
 
-An exercise's code is its own function and whatever helpers, classes, imports and aliases it reaches by name, up
-to other exercises (those are judged by themselves).  Code whose calls cannot be read from the source
-(`getattr` with a computed name, `eval`, `__dict__`) is refused where anything is forbidden.
+An exercise's code is its own function and whatever helpers, classes and aliases it reaches by name, up to other
+exercises (those are judged by themselves); and what runs when the cells run, where that can hand the exercise
+something: a table filled later, an attribute set on a class, a patched library.  Code whose calls cannot be read
+from the source (`getattr` with a computed name, `eval`, `__dict__`) is refused where anything is forbidden.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
+import importlib
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from types import ModuleType
+
+from autograder.scopes import Function, Scopes
 
 # Ways of calling something whose name does not stand in the source.
 UNREADABLE_CALLS = {"eval", "exec", "compile", "__import__", "globals", "locals", "vars", "get_ipython", "open"}
 UNREADABLE_MODULES = (
+    "IPython",
+    "__main__",
     "builtins",
+    "checks",  # its oracles are ready-made solutions
+    "cloudpickle",
+    "code",
     "codecs",
     "ctypes",
+    "dataclasses.fields",
+    "dill",
     "gc",
     "importlib",
     "inspect",
+    "joblib",
     "marshal",
+    "multiprocessing",
+    "numpy.load",
     "operator.attrgetter",
     "operator.methodcaller",
     "pickle",
     "pkgutil",
     "pydoc",
+    "pytest",
     "runpy",
+    "shelve",
     "subprocess",
+    "sys._getframe",
+    "sys.meta_path",
     "sys.modules",
-    "torch._C",
-    "torch._refs",
-    "torch._prims",
-    "torch._decomp",
+    "sys.path_hooks",
+    "sys.setprofile",
+    "sys.settrace",
+    "threading.setprofile",
+    "threading.settrace",
+    "torch.fx",
+    "torch.hub",
     "torch.jit",
     "torch.library",
-    "torch.ops",
-    "torch.package",
     "torch.load",
-    "types",
+    "torch.ops",
+    "torch.overrides",
+    "torch.package",
+    "types.CodeType",
+    "types.FunctionType",
+    "types.LambdaType",
+    "types.ModuleType",
+    "typing.get_type_hints",
+    "unittest.mock",
     "zipimport",
 )
+READABLE_MODULES = ("IPython.display",)
+REFLECTION = {"getattr", "setattr", "delattr"}
 READABLE_DUNDERS = {
     "__abs__",
     "__add__",
+    "__bool__",
     "__call__",
     "__class__",
     "__contains__",
@@ -51,18 +85,34 @@ READABLE_DUNDERS = {
     "__enter__",
     "__eq__",
     "__exit__",
+    "__file__",
+    "__float__",
+    "__floordiv__",
     "__future__",
+    "__ge__",
     "__getitem__",
+    "__gt__",
+    "__hash__",
     "__init__",
+    "__int__",
     "__iter__",
+    "__le__",
     "__len__",
+    "__lt__",
     "__matmul__",
+    "__mod__",
     "__mul__",
     "__name__",
+    "__ne__",
     "__neg__",
     "__next__",
     "__post_init__",
+    "__pow__",
+    "__radd__",
     "__repr__",
+    "__rmul__",
+    "__rsub__",
+    "__rtruediv__",
     "__setitem__",
     "__str__",
     "__sub__",
@@ -70,6 +120,7 @@ READABLE_DUNDERS = {
     "__version__",
 }
 AUTOGRAD_WORDS = {"backward", "requires_grad", "requires_grad_"}
+KNOWN_ROOTS = ("torch", "torchvision", "course_utils")  # where a forbidden thing may be found under another name
 
 
 @dataclass
@@ -101,74 +152,128 @@ class Source:
 
     def __init__(self, modules: Sequence[ast.Module], setup: Sequence[ast.Module] = ()) -> None:
         self.statements = [s for module in modules for s in module.body]
-        self.bound: dict[str, list[ast.stmt]] = {}
-        self.imported: dict[str, set[str]] = {}
-        self.star_imports: list[str] = []
-        self.own_methods: set[str] = set()
-        for module in setup:
-            for node in ast.walk(module):
-                self._import(node)
-        # A name that is also a variable somewhere may be anything there.
-        self.variables: set[str] = set()
+        self.scopes = Scopes([*setup, *modules])
+        self._add_star_imports()
+        self.bound: dict[str, list[ast.stmt]] = {}  # at the end of the notebook
+        self.ever: dict[str, list[ast.stmt]] = {}
+        self.final_imports: dict[str, set[str]] = {}
         for statement in self.statements:
             self._bind(statement)
-            for node in ast.walk(statement):
-                self._import(node)
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    self.variables.add(node.id)
-                elif isinstance(node, ast.arg):
-                    self.variables.add(node.arg)
-                elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-                    self.variables.add(node.name)
-                elif isinstance(node, ast.ClassDef):
-                    self.own_methods |= {m.name for m in node.body if isinstance(m, ast.FunctionDef)}
-                if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                    self.variables.add(node.name)
+        self.classes = {s.name: s for s in self.statements if isinstance(s, ast.ClassDef)}
+        self._used_unbound = self._find_unbound_uses()
+        self.splats_into_torch = any(
+            isinstance(n, ast.Call) and any(k.arg is None for k in n.keywords) and self._is_torch(n.func)
+            for s in self.statements
+            for n in ast.walk(s)
+        )
+        self.own_methods = {m.name for c in self.classes.values() for m in c.body if isinstance(m, ast.FunctionDef)}
+        self.passes_modules = any(self._passes_module(s) for s in self.statements)
+
+    def _add_star_imports(self) -> None:
+        """Turn `from torch import *` into imports of the names that the source uses."""
+        used = {n.id for s in self.statements for n in ast.walk(s) if isinstance(n, ast.Name)}
+        for module in self.scopes.module.star_imports:
+            exported = _exports(module)
+            for name in used if exported is None else used & exported:
+                if exported is not None or not self.scopes.module.binds(name):
+                    self.scopes.module.imports.setdefault(name, set()).add(f"{module}.{name}")
 
     def _bind(self, statement: ast.stmt) -> None:
+        plain = isinstance(statement, ast.Assign | ast.AnnAssign)
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             self.bound[statement.name] = [statement]
+            self.final_imports.pop(statement.name, None)
+            names = {statement.name}
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            for name, dotted in _imported(statement):
+                self.bound[name] = []
+                self.final_imports[name] = {dotted}
+            if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
+                for name in set(self.bound) & (_exports(statement.module or "") or set()):
+                    self.bound[name] = []
+                    self.final_imports[name] = {f"{statement.module}.{name}"}
             return
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            for a in statement.names:
-                self.bound.setdefault(a.asname or a.name.split(".")[0], [])
-            return
-        names = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        names |= {n.name for n in ast.walk(statement) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        else:
+            names = self._stored(statement)
+            for name in names:
+                self.bound[name] = [statement] if plain else [*self.bound.get(name, []), statement]
+                if plain:
+                    self.final_imports.pop(name, None)
         for name in names:
-            plain = isinstance(statement, ast.Assign | ast.AnnAssign)
-            self.bound[name] = [statement] if plain else [*self.bound.get(name, []), statement]
+            self.ever.setdefault(name, []).append(statement)
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Global):
+                for name in node.names:
+                    self.bound[name] = [*self.bound.get(name, []), statement]
+            elif not isinstance(statement, Function | ast.ClassDef) and isinstance(node, ast.Import | ast.ImportFrom):
+                for name, dotted in _imported(node):
+                    self.final_imports.setdefault(name, set()).add(dotted)
 
-    def _import(self, node: ast.AST) -> None:
-        if isinstance(node, ast.Import):
-            for a in node.names:
-                name = a.asname or a.name.split(".")[0]
-                self.imported.setdefault(name, set()).add(a.name if a.asname else name)
-        elif isinstance(node, ast.ImportFrom):
-            for a in node.names:
-                if a.name == "*":
-                    self.star_imports.append(node.module or "")
-                else:
-                    self.imported.setdefault(a.asname or a.name, set()).add(f"{node.module}.{a.name}")
+    def _stored(self, statement: ast.stmt) -> set[str]:
+        """The module's names that a statement binds, definitions inside an `if` and the like included."""
+        names = set()
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) and self.scopes.is_global(node):
+                names.add(node.id)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.MatchAs | ast.MatchStar | ast.MatchMapping):
+                captured = node.rest if isinstance(node, ast.MatchMapping) else node.name
+                names |= {captured} if captured else set()
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                names |= {name for name, _ in _imported(node)}
+        return names
 
-    def resolve(self, node: ast.AST) -> str | None:
-        """The dotted name of a module's member that an expression names, where only one is possible."""
-        if isinstance(node, ast.Name):
-            meanings = self.imported.get(node.id, set())
-            return next(iter(meanings)) if len(meanings) == 1 and node.id not in self.variables else None
+    def _find_unbound_uses(self) -> set[str]:
+        """Classes from which a method is taken without an instance, so that its `self` may be anything."""
+        found = set()
+        for node in (n for s in self.statements for n in ast.walk(s)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in self.classes:
+                method = _method(self.classes[node.value.id], node.attr)
+                if method is not None and not _decorators(method) & {"staticmethod", "classmethod"}:
+                    found.add(node.value.id)
+        return found
+
+    def _passes_module(self, statement: ast.stmt) -> bool:
+        """Whether a module of torch is used as a value, so that any variable may be one."""
+        bases = {n.value for n in ast.walk(statement) if isinstance(n, ast.Attribute)}
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name | ast.Attribute) and node not in bases and isinstance(node.ctx, ast.Load):
+                for dotted in self.meanings(node)[0]:
+                    if _is_module(dotted) and dotted.startswith(KNOWN_ROOTS):
+                        return True
+        return False
+
+    def _is_torch(self, node: ast.AST) -> bool:
+        dotted, other = self.meanings(node)
+        return other or any(d.startswith("torch") for d in dotted)
+
+    def meanings(self, node: ast.AST) -> tuple[set[str], bool]:
+        """The dotted names that an expression may stand for, and whether it may be anything else too."""
         if isinstance(node, ast.Attribute):
-            base = self.resolve(node.value)
-            return f"{base}.{node.attr}" if base else None
-        return None
+            bases, other = self.meanings(node.value)
+            return {f"{base}.{node.attr}" for base in bases}, other
+        if not isinstance(node, ast.Name):
+            return set(), True
+        scope = self.scopes.of(node)
+        meant = scope.imports.get(node.id, set())
+        return {_real_name(dotted) for dotted in meant}, not meant or node.id in scope.bindings
 
-    def reach(self, start: str, stops: Iterable[str]) -> tuple[list[ast.stmt], set[str], set[str]]:
+    def globals_in(self, node: ast.AST) -> set[str]:
+        """The module's names that some code mentions."""
+        return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and self.scopes.is_global(n)}
+
+    def reach(self, start: Iterable[str], stops: Iterable[str]) -> tuple[list[ast.stmt], set[str], set[str]]:
         """The code that `start` reaches by name, the names met on the way, and those in `stops` where it ended."""
-        stops, seen, met = set(stops) - {start}, {start}, set()
-        queue, code = [start], []
+        seen, met = set(start), set()
+        stops = set(stops) - seen
+        queue, code = list(seen), []
         while queue:
             for node in self.bound.get(queue.pop(), []):
+                if node in code:
+                    continue
                 code.append(node)
-                for name in _names(node):
+                for name in self.globals_in(node):
                     if name in stops:
                         met.add(name)
                     elif name in self.bound and name not in seen:
@@ -176,143 +281,353 @@ class Source:
                         queue.append(name)
         return code, seen, met
 
-    def connected(self, names: set[str], stops: Iterable[str]) -> set[str]:
-        """All top-level names that share a statement with one of `names`, directly or over others."""
-        groups = [_names(s) & set(self.bound) - set(stops) for s in self.statements]
-        grown = set(names)
-        while True:
-            more = set().union(*(g for g in groups if g & grown)) - grown
-            if not more:
-                return grown
-            grown |= more
+    def executed(self) -> list[ast.AST]:
+        """What runs when the cells run: statements, the heads of definitions, and the functions that those reach."""
+        found = [part for s in self.statements for part in _immediate(s)]
+        seen: set[str] = set()
+        for part in found:  # grows while it is read
+            for name in self.globals_in(part) - seen:
+                seen.add(name)
+                found += [s for s in self.ever.get(name, []) if isinstance(s, Function | ast.ClassDef)]
+        return found
 
+    def holds_nothing(self, name: str) -> bool:
+        """Whether a top-level name stands for a function, a module or a constant, in which nothing can be put."""
+        return all(
+            isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef)
+            or (isinstance(s, ast.Assign | ast.AnnAssign) and s.value is not None and _is_constant(s.value))
+            for s in self.bound.get(name, [])
+        )
 
-def _names(node: ast.AST) -> set[str]:
-    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    return names | {n.name for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    def owner(self, node: ast.AST) -> ast.ClassDef | None:
+        """The student's own class of which an expression is surely an instance (or which it is itself)."""
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            return self._plain_class(node.func.id) if self.scopes.is_global(node.func) else None
+        if not isinstance(node, ast.Name):
+            return None
+        scope = self.scopes.of(node)
+        bindings = scope.bindings.get(node.id, [])
+        if node.id in scope.imports or not bindings:
+            return None
+        if all(isinstance(b, ast.Call) for b in bindings):
+            owners = {self.owner(b) for b in bindings}
+            return owners.pop() if len(owners) == 1 else None
+        if len(bindings) == 1 and isinstance(scope.node, ast.FunctionDef) and scope.parent is not None:
+            first, around = [*scope.node.args.posonlyargs, *scope.node.args.args][:1], scope.parent.node
+            if first == bindings and isinstance(around, ast.ClassDef) and not scope.node.decorator_list:
+                return self._plain_class(around.name)
+        return None
+
+    def _plain_class(self, name: str, heirs: tuple[str, ...] = ()) -> ast.ClassDef | None:
+        """A class whose instances have what stands in it, and nothing of torch's."""
+        found = self.classes.get(name)
+        bases = [b.id if isinstance(b, ast.Name) else "" for b in found.bases] if found else []
+        if (
+            found is None
+            or name in heirs  # no program, but it can be written
+            or self.scopes.module.bindings.get(name) != [found]
+            or name in self._used_unbound
+            or found.keywords
+            or not _decorators(found) <= {"dataclass"}
+            or any(b != "object" and self._plain_class(b, (*heirs, name)) is None for b in bases)
+        ):
+            return None
+        return found
+
+    def owner_itself(self, node: ast.Attribute) -> ast.ClassDef | None:
+        """The student's own class of which an expression takes a static method or class method."""
+        if not isinstance(node.value, ast.Name) or not self.scopes.is_global(node.value):
+            return None
+        found = self._plain_class(node.value.id)
+        method = _method(found, node.attr) if found else None
+        return found if method is not None and _decorators(method) & {"staticmethod", "classmethod"} else None
+
+    def has_own(self, owner: ast.ClassDef, attribute: str) -> bool:
+        """Whether a class of the student's defines a method, or sets an attribute of its instances."""
+        for node in ast.walk(owner):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr == attribute:
+                return True
+        if _method(owner, attribute) is not None:
+            return True
+        bases = [self.classes[b.id] for b in owner.bases if isinstance(b, ast.Name) and b.id in self.classes]
+        return any(self.has_own(b, attribute) for b in bases)
 
 
 def read(source: Source, exercise: str, forbidden: Sequence[str], exercises: Sequence[str]) -> Reading:
     """What the code of one exercise uses though it may not, and which other exercises it leans on."""
-    code, own, met = source.reach(exercise, exercises)
+    code, own, met = source.reach([exercise], exercises)
     reading = Reading(exercises=set(met))
     queue = list(met)
     while queue:
-        for name in source.reach(queue.pop(), exercises)[2] - reading.exercises - {exercise}:
+        for name in source.reach([queue.pop()], exercises)[2] - reading.exercises - {exercise}:
             reading.exercises.add(name)
             queue.append(name)
     if forbidden:
-        code = code + _side_doors(source, code, own, forbidden, exercises)
-        reading.violations = list(dict.fromkeys(v for node in code for v in _violations(source, node, forbidden)))
+        found = [text for dotted in source.final_imports.get(exercise, ()) if (text := _dotted(dotted, forbidden))]
+        found += [v for node in code for v in _violations(source, node, forbidden)]
+        found += _side_doors(source, code, own - set(exercises) | {exercise}, forbidden, exercises)
+        reading.violations = list(dict.fromkeys(found))
     return reading
 
 
 def _side_doors(
     source: Source, code: list[ast.stmt], own: set[str], forbidden: Sequence[str], exercises: Sequence[str]
-) -> list[ast.stmt]:
-    """Top-level statements that the exercise does not name but that may hand it something forbidden.
+) -> list[str]:
+    """What else runs with the cells and may hand the exercise something forbidden, or hide that it does.
 
     Such as ``table["f"] = torch.softmax`` where the exercise calls ``table["f"]``, or ``torch.f = torch.softmax``.
     A comparison with the forbidden function, as a test of one's own, is none.
     """
+    executed = [node for node in source.executed() if node not in code]
+    found = [text for node in executed for text in _hidden(source, node)]
     words = {n.attr for node in code for n in ast.walk(node) if isinstance(n, ast.Attribute)}
-    related = source.connected(own - set(exercises), exercises)
-    doors = []
-    for statement in source.statements:
-        if statement in code or getattr(statement, "name", None) in exercises:
-            continue
-        stored = {n.attr for n in ast.walk(statement) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
-        called = {n.func.id for n in ast.walk(statement) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
-        hides = called & {"exec", "eval", "setattr", "globals", "__import__"}
-        if hides or ((stored & words or _names(statement) & related) and _violations(source, statement, forbidden)):
-            doors.append(statement)
-    return doors
+    words |= {name for node in code for name in source.globals_in(node)}
+    mentioned = {id(node): source.globals_in(node) for node in executed}
+    related = {n for n in own if n not in exercises and not source.holds_nothing(n)}
+    grown = True
+    while grown:
+        size = len(related)
+        for names in mentioned.values():
+            if names & related:
+                related |= {n for n in names if n in source.bound and n not in exercises} - {
+                    n for n in names if source.holds_nothing(n)
+                }
+        grown = len(related) > size
+    for node in executed:
+        if mentioned[id(node)] & related or _stores(source, node, words):
+            reached, _, _ = source.reach(mentioned[id(node)] - set(exercises), exercises)
+            found += [v for part in [node, *reached] for v in _violations(source, part, forbidden)]
+    return found
+
+
+def _stores(source: Source, code: ast.AST, words: set[str]) -> bool:
+    """Whether code sets an attribute that the exercise may meet: of one of its words, of an operator, of a library."""
+    for node in ast.walk(code):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if node.attr in words or node.attr.startswith("__") or source.meanings(node.value)[0]:
+                return True
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "setattr":
+            return True
+    return False
+
+
+def _hidden(source: Source, code: ast.AST) -> list[str]:
+    return [text for text in _violations(source, code, ()) if not text.startswith("open()")]
 
 
 def _violations(source: Source, code: ast.AST, forbidden: Sequence[str]) -> list[str]:
-    return [text for node in ast.walk(code) if (text := _violation(source, node, forbidden))]
+    """What some code uses though it may not; a dotted name is read as a whole, and type hints are not read."""
+    found, queue = [], [code]
+    while queue:
+        node = queue.pop(0)
+        text = _violation(source, node, forbidden)
+        if text:
+            found.append(text)
+        unread: list[ast.AST | None] = []
+        if isinstance(node, ast.Attribute):
+            dotted, other = source.meanings(node)
+            if dotted and not other:
+                continue
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REFLECTION:
+            unread.append(node.func)  # read with its arguments
+        elif isinstance(node, ast.arg | ast.AnnAssign):
+            unread.append(node.annotation)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            unread.append(node.returns)
+        unread = [n for n in unread if n is not None and (isinstance(node, ast.Call) or _is_hint(n))]
+        queue += [child for child in ast.iter_child_nodes(node) if child not in unread]
+    return found
 
 
 def _violation(source: Source, node: ast.AST, forbidden: Sequence[str]) -> str | None:
     if isinstance(node, ast.Call):
-        return _call(source, node)
-    if isinstance(node, ast.keyword) and node.arg == "requires_grad" and "torch.autograd.*" in forbidden:
-        off = isinstance(node.value, ast.Constant) and node.value.value is False
-        return None if off else "requires_grad (autograd)"
+        return _reflection(source, node)
+    if isinstance(node, ast.keyword | ast.Dict) and "torch.autograd.*" in forbidden:
+        return _requires_grad(node)
     if isinstance(node, ast.ImportFrom):
-        for a in node.names:
-            text = _dotted(f"{node.module}.{a.name}", forbidden)
-            if text and a.name != "*":
-                return text
-        return None
+        names = [f"{node.module}.{a.name}" for a in node.names if a.name != "*"]
+        return next((text for dotted in names if (text := _dotted(dotted, forbidden))), None)
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-        possible = list(source.imported.get(node.id, ()))
-        if node.id not in source.variables:
-            possible += [f"{module}.{node.id}" for module in source.star_imports]
-        return next((text for dotted in possible if (text := _dotted(dotted, forbidden))), None)
+        return _name(source, node, forbidden)
     if isinstance(node, ast.Attribute):
-        return _attribute(source, node, forbidden)
+        dotted, other = source.meanings(node)
+        text = next((text for d in sorted(dotted) if (text := _dotted(d, forbidden))), None)
+        return text or (_attribute(source, node, forbidden) if other else None)
     return None
 
 
-def _call(source: Source, node: ast.Call) -> str | None:
-    name = node.func.id if isinstance(node.func, ast.Name) else None
-    if name in source.variables:
+def _reflection(source: Source, node: ast.Call) -> str | None:
+    """`getattr` and the like; with a name that stands there it is read as an attribute (`constant_getattr`)."""
+    name = node.func.id if isinstance(node.func, ast.Name) else ""
+    if name not in REFLECTION or not source.scopes.is_global(node.func):  # type: ignore[arg-type]
         return None
-    if name in UNREADABLE_CALLS:
-        return f"{name}(), which hides what is called"
-    if name in ("getattr", "setattr", "hasattr", "delattr"):
-        key = node.args[1] if len(node.args) > 1 else None
-        if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
-            return f"{name} with a computed name, which hides what is called"
+    key = node.args[1] if len(node.args) > 1 else None
+    if isinstance(key, ast.Constant) and isinstance(key.value, str) and not _is_unreadable_dunder(key.value):
+        return None
+    return f"{name} with a computed name, which hides what is called"
+
+
+def _requires_grad(node: ast.keyword | ast.Dict) -> str | None:
+    if isinstance(node, ast.Dict):
+        wanted = any(isinstance(k, ast.Constant) and k.value == "requires_grad" for k in node.keys)
+    else:
+        off = isinstance(node.value, ast.Constant) and node.value.value is False
+        wanted = node.arg == "requires_grad" and not off
+    return "requires_grad (autograd)" if wanted else None
+
+
+def _name(source: Source, node: ast.Name, forbidden: Sequence[str]) -> str | None:
+    for dotted in sorted(source.meanings(node)[0]):
+        text = _dotted(dotted, forbidden)
+        if text:
+            return text
+    if not source.scopes.is_global(node):
+        return None
+    bindings = source.scopes.module.bindings.get(node.id, [])
+    if bindings and all(isinstance(b, ast.FunctionDef | ast.ClassDef) for b in bindings):
+        return None
+    if node.id in UNREADABLE_CALLS:
+        return f"{node.id}(), which hides what is called"
+    if node.id in REFLECTION or _is_unreadable_dunder(node.id):
+        return f"{node.id}, which hides what is called"
     return None
 
 
 def _attribute(source: Source, node: ast.Attribute, forbidden: Sequence[str]) -> str | None:
-    dotted = source.resolve(node)
-    if dotted:
-        return _dotted(dotted, forbidden)
-    if node.attr.startswith("__") and node.attr.endswith("__") and node.attr not in READABLE_DUNDERS:
+    """An attribute of something that is not known: a method of a tensor, perhaps."""
+    if _is_unreadable_dunder(node.attr):
         return f"{node.attr}, which hides what is called"
-    if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls") and node.attr in source.own_methods:
+    owner = source.owner(node.value) or source.owner_itself(node)
+    if owner is not None and source.has_own(owner, node.attr):
         return None
     for rule in forbidden:
         parts = rule.split(".")
-        if parts[0] != "torch":
+        if parts[0] not in KNOWN_ROOTS:
             continue
-        if parts[-1] != "*" and node.attr == parts[-1]:
+        if parts[-1] != "*" and node.attr in (parts[-1], f"{parts[-1]}_"):
             return f".{node.attr} (as {rule})"
-        if parts[-1] == "*" and len(parts) == 3 and node.attr == parts[1] and parts[1] != "special":
+        if parts[-1] == "*" and node.attr == parts[-2] and source.passes_modules:
             return f".{node.attr} (as {rule})"
     if "torch.autograd.*" in forbidden and node.attr in AUTOGRAD_WORDS:
         if node.attr == "requires_grad" and isinstance(node.ctx, ast.Load):
             return None
+        if node.attr == "backward" and "backward" in source.own_methods and not source.splats_into_torch:
+            return None  # a layer's; a tensor has nothing to go back through unless it requires a gradient
         return f".{node.attr} (autograd)"
     return None
 
 
 def _dotted(dotted: str, forbidden: Sequence[str]) -> str | None:
+    dotted = _real_name(dotted)
+    parts = dotted.split(".")
     for rule in forbidden:
         if rule.endswith(".*"):
-            if dotted.startswith(rule[:-1]):
+            if dotted == rule[:-2] or dotted.startswith(rule[:-1]):
                 return dotted
         elif (
             dotted == rule
             or (
                 rule.startswith("torch.")
                 and dotted.startswith(("torch.Tensor.", "torch.special.", "torch.masked.", "torch.sparse."))
-                and dotted.split(".")[-1] == rule.split(".")[-1]
+                and parts[-1] == rule.split(".")[-1]
             )
             or (rule.startswith("torch.") and dotted in (f"torch._{rule[6:]}", f"torch.{rule[6:]}_"))
         ):
             return dotted
-    for module in UNREADABLE_MODULES:
-        if dotted == module or dotted.startswith(module + "."):
-            return f"{dotted}, which hides what is called"
-    last = dotted.split(".")[-1]
-    if last.startswith("__") and last.endswith("__") and last not in READABLE_DUNDERS:
+    if "torch.autograd.*" in forbidden and dotted.startswith("torch.Tensor.") and parts[-1] in AUTOGRAD_WORDS:
+        return f"{dotted} (autograd)"
+    if any(dotted == m or dotted.startswith(f"{m}.") for m in READABLE_MODULES):
+        return None
+    private = parts[0] in KNOWN_ROOTS[:2] and any(p.startswith("_") and not p.endswith("__") for p in parts)
+    unreadable = any(dotted == m or dotted.startswith(f"{m}.") for m in UNREADABLE_MODULES)
+    if private or unreadable or any(_is_unreadable_dunder(p) for p in parts):
         return f"{dotted}, which hides what is called"
     return None
+
+
+def _is_unreadable_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__") and name not in READABLE_DUNDERS
+
+
+@cache
+def _real_name(dotted: str) -> str:
+    """The name of what a dotted name stands for, where it leads over other modules: torchvision.ops.misc.torch.exp."""
+    root, *rest = dotted.split(".")
+    here: object = sys.modules.get(root)
+    if here is None and root in KNOWN_ROOTS:
+        with contextlib.suppress(Exception):
+            here = importlib.import_module(root)
+    name = root
+    for k, part in enumerate(rest):
+        if isinstance(here, ModuleType) and root in KNOWN_ROOTS and not part.startswith("_"):
+            with contextlib.suppress(Exception):
+                if not hasattr(here, part):
+                    importlib.import_module(f"{name}.{part}")
+        here = getattr(here, part, None) if isinstance(here, ModuleType) else None
+        if not isinstance(here, ModuleType):
+            return ".".join([name, *rest[k:]])
+        name = here.__name__
+    return name
+
+
+def _is_module(dotted: str) -> bool:
+    return dotted in sys.modules
+
+
+def _exports(module: str) -> set[str] | None:
+    """What a star import of a module of torch binds; None where that is not known, nothing for other libraries."""
+    if not module.startswith(KNOWN_ROOTS):
+        return set()
+    found = sys.modules.get(module)
+    if found is None:
+        return None
+    return set(getattr(found, "__all__", None) or (n for n in vars(found) if not n.startswith("_")))
+
+
+def _imported(statement: ast.Import | ast.ImportFrom) -> list[tuple[str, str]]:
+    """The names that an import binds, and what each stands for."""
+    if isinstance(statement, ast.Import):
+        names = [(a.asname or a.name.split(".")[0], a) for a in statement.names]
+        return [(name, a.name if a.asname else name) for name, a in names]
+    return [(a.asname or a.name, f"{statement.module}.{a.name}") for a in statement.names if a.name != "*"]
+
+
+def _immediate(statement: ast.stmt) -> list[ast.AST]:
+    """What of a statement runs with the cell: all of it, but of a definition only its head.
+
+    A definition is handed as a whole to its decorators and its bases, so where it has any, the whole counts.
+    """
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+        given = [*statement.args.defaults, *(d for d in statement.args.kw_defaults if d is not None)]
+        hints = [a.annotation for a in ast.walk(statement.args) if isinstance(a, ast.arg) and a.annotation is not None]
+        given += [h for h in [*hints, statement.returns] if h is not None and not _is_hint(h)]
+        return [statement] if statement.decorator_list else list(given)
+    if isinstance(statement, ast.ClassDef):
+        if _decorators(statement) - {"dataclass"} or statement.keywords or statement.bases:
+            return [statement]
+        return [part for s in statement.body for part in _immediate(s)]
+    return [] if isinstance(statement, ast.Import | ast.ImportFrom) else [statement]
+
+
+def _decorators(definition: ast.FunctionDef | ast.ClassDef) -> set[str]:
+    """The names of a definition's decorators, where they are plain names or calls of one."""
+    heads = [d.func if isinstance(d, ast.Call) else d for d in definition.decorator_list]
+    return {h.id if isinstance(h, ast.Name) else ast.unparse(h) for h in heads}
+
+
+def _method(owner: ast.ClassDef, name: str) -> ast.FunctionDef | None:
+    return next((m for m in owner.body if isinstance(m, ast.FunctionDef) and m.name == name), None)
+
+
+def _is_constant(value: ast.AST) -> bool:
+    allowed = ast.Constant | ast.Tuple | ast.UnaryOp | ast.BinOp | ast.operator | ast.unaryop | ast.expr_context
+    return all(isinstance(n, allowed) for n in ast.walk(value))
+
+
+def _is_hint(node: ast.AST) -> bool:
+    """Whether a type hint is a plain one, which calls nothing."""
+    allowed = ast.Name | ast.Attribute | ast.Subscript | ast.Constant | ast.BinOp | ast.BitOr | ast.Tuple | ast.List
+    return all(isinstance(n, allowed | ast.expr_context) for n in ast.walk(node))
 
 
 def constant_getattr(tree: ast.AST) -> ast.AST:

@@ -62,6 +62,10 @@ class Session:
         self._deadline = time.monotonic() + limits.submission
         self.oddities: list[str] = []
         self.cell_errors: dict[str, str] = {}
+        for cell in cells:
+            if cell.error:
+                self.cell_errors[cell.name] = f"its cell {cell.error}"
+                self.oddities.append(f"The cell of {cell.name} {cell.error}; it was not run.")
 
     @property
     def limits(self) -> TimeLimits:
@@ -123,7 +127,7 @@ class Session:
             sandbox = self._sandbox = self._zygote.start()
             broken = None
             for number, cell in enumerate(self._cells):
-                if number in self._left_out:
+                if cell.error or number in self._left_out:
                     continue
                 try:
                     sandbox.channel.send(
@@ -145,7 +149,7 @@ class Session:
             self.close()
             self._left_out.add(broken[0])
             name = self._cells[broken[0]].name
-            self.oddities.append(f"The cell of {name} {broken[1]}; it was left out.")
+            self.oddities.append(f"{_cell(name)} {broken[1]}; it was left out.")
             self.cell_errors[name] = f"its cell {broken[1]}"
 
     def _note_error(self, name: str, error: object) -> None:
@@ -155,7 +159,7 @@ class Session:
         line = error.get("line")
         where = f" in line {line}" if type(line) is int and line > 0 else ""
         self.cell_errors[name] = f"its cell raised {text}{where}"
-        self.oddities.append(f"The cell of {name} raised {text}{where}.")
+        self.oddities.append(f"{_cell(name)} raised {text}{where}.")
 
 
 class JailedStudent(Student):
@@ -368,6 +372,10 @@ def _numbers(value: object) -> int:
     if isinstance(value, dict):
         return sum(_numbers(v) for v in value.values())
     return sum(_numbers(v) for v in value) if isinstance(value, list | tuple) else 1
+
+
+def _cell(name: str) -> str:
+    return name.capitalize() if name.startswith("cell ") else f"The cell of {name}"
 
 
 def _short(value: object, length: int) -> str:

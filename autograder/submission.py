@@ -9,22 +9,31 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable
+import symtable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from IPython.core.inputtransformer2 import TransformerManager
 
 from autograder.rules import constant_getattr
+from autograder.runner.frames import readable
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 MAX_BYTES = 32 << 20
 MAX_CELLS = 5_000
 MAX_SOURCE = 200_000  # characters of one cell
+MAX_CODE = 1_000_000  # characters of all code cells; a syntax tree takes a hundred times as much memory
+MAX_NESTING = 200  # of a cell's syntax tree, whose readers are recursive
+MAX_MAGICS = 50  # lines of a cell; IPython reads the cell again for each
 
 
 # A cell magic makes a string of the cell; without these the cell does the same, and can be read.
-_HARMLESS_MAGIC = re.compile(r"\A\s*%%(time|timeit|capture|prun)\b.*\n")
+_HARMLESS_MAGIC = re.compile(r"[ \t]*%%(time|timeit|capture|prun)\b")
+_MAGIC_LINE = re.compile(r"^\s*[%!?,;/]|\?\s*$|=\s*[%!]", re.M)
+_MAGIC_CALLS = {"run_line_magic", "run_cell_magic", "system", "getoutput"}
 
 
 @dataclass
@@ -36,14 +45,25 @@ class StudentCell:
     name : str
         What to call it in reports: the exercise it defines, or "cell 7".
     source : str
-        What is run.
+        What is run: plain Python, with IPython's magics taken out.
     tree : ast.Module, optional
-        Its syntax tree; None where it is not Python.
+        Its syntax tree; None for code of ours, and for what cannot be read.
+    error : str
+        Why it cannot be read, as the end of a sentence; it is not run then, because nobody knows what it would do.
     """
 
     name: str
     source: str
     tree: ast.Module | None
+    error: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A syntax tree cannot be pickled where it is deep; the source says the same.
+        return _read_again, (self.name, self.source, self.error, self.tree is not None)
+
+
+def _read_again(name: str, source: str, error: str, has_tree: bool) -> StudentCell:
+    return StudentCell(name, source, _parse(source)[1] if has_tree else None, error)
 
 
 @dataclass
@@ -82,8 +102,18 @@ class Submission:
         return "\n\n".join(c.source for c in self.cells)
 
 
-def read_notebook(path: Path, exercises: Iterable[str], experiments: Iterable[str] = ()) -> Submission:
-    """Read a notebook file; one that cannot be read gives a submission without code and says so."""
+def read_notebook(path: Path, exercises: Iterable[str], experiments: Mapping[str, str] = NOTHING) -> Submission:
+    """Read a notebook file; one that cannot be read gives a submission without code and says so.
+
+    Parameters
+    ----------
+    path : Path
+        The notebook.
+    exercises : iterable of str
+        Names of the assignment's exercises.
+    experiments : mapping
+        The released code of the assignment's experiments, by name.
+    """
     try:
         size = path.stat().st_size
         if path.is_symlink() or not path.is_file():
@@ -98,7 +128,7 @@ def read_notebook(path: Path, exercises: Iterable[str], experiments: Iterable[st
     return read_notebook_bytes(data, exercises, experiments)
 
 
-def read_notebook_bytes(data: bytes, exercises: Iterable[str], experiments: Iterable[str] = ()) -> Submission:
+def read_notebook_bytes(data: bytes, exercises: Iterable[str], experiments: Mapping[str, str] = NOTHING) -> Submission:
     """Read a notebook's bytes, as `read_notebook` does."""
     try:
         notebook = json.loads(data.decode("utf-8-sig"))
@@ -113,16 +143,16 @@ def read_notebook_bytes(data: bytes, exercises: Iterable[str], experiments: Iter
     if len(cells) > MAX_CELLS:
         submission.oddities.append(f"The notebook has {len(cells)} cells; only the first {MAX_CELLS} were read.")
         cells = cells[:MAX_CELLS]
-    _read_cells(submission, cells, set(exercises), set(experiments))
+    _read_cells(submission, cells, set(exercises), experiments)
     return submission
 
 
 def read_program(text: str, exercises: Iterable[str], name: str = "the file") -> Submission:
     """Read a Python file as a notebook of one cell."""
     submission = Submission()
-    tree = _parse(text)
-    submission.cells = [StudentCell(name, text, tree)]
-    submission.defined = _defined(text, tree, set(exercises))
+    program, tree, error = _parse(text)
+    submission.cells = [StudentCell(name, program, tree, error)]
+    submission.defined = _defined(program, tree, set(exercises))
     return submission
 
 
@@ -149,7 +179,7 @@ def _cells(notebook: object) -> list[dict[str, Any]] | None:
         read.append(
             {
                 "kind": cell.get("cell_type"),
-                "source": source if isinstance(source, str) else "",
+                "source": readable(source) if isinstance(source, str) else "",
                 "metadata": metadata if isinstance(metadata, dict) else {},
                 "outputs": outputs if isinstance(outputs, list) else [],
             }
@@ -168,14 +198,16 @@ def _label(metadata: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _read_cells(
-    submission: Submission, cells: list[dict[str, Any]], exercises: set[str], experiments: set[str]
+    submission: Submission, cells: list[dict[str, Any]], exercises: set[str], experiments: Mapping[str, str]
 ) -> None:
+    by_source = {source.strip(): name for name, source in experiments.items()}
     places: dict[str, list[int]] = {}
     others: list[tuple[int, ast.Module, bool]] = []
     kept: dict[int, StudentCell] = {}
+    code = 0
     for number, cell in enumerate(cells, start=1):
         role, name = _label(cell["metadata"])
-        source = _HARMLESS_MAGIC.sub("", cell["source"])
+        source = cell["source"]
         if cell["kind"] != "code":
             if name is not None and role in ("written", None) and name not in submission.written:
                 submission.written[name] = source[:MAX_SOURCE]
@@ -183,6 +215,8 @@ def _read_cells(
             if looks_like_code:
                 submission.oddities.append(f"Cell {number} holds code but is not a code cell; it was not run.")
             continue
+        if source.strip() in by_source:  # an experiment as it was handed out, whatever its metadata says now
+            role, name = "experiment", by_source[source.strip()]
         known = role == "experiment" and name in experiments
         if known and name is not None and name not in submission.outputs:
             submission.outputs[name] = cell["outputs"]
@@ -192,18 +226,24 @@ def _read_cells(
         if len(source) > MAX_SOURCE:
             submission.oddities.append(f"Cell {number} has {len(source)} characters; it was not run.")
             continue
-        tree = _parse(source)
-        defined = _defined(source, tree, exercises)
+        code += len(source)
+        if code > MAX_CODE:
+            submission.oddities.append(
+                f"The notebook has more than {MAX_CODE} characters of code; cell {number} and all after it were not run."
+            )
+            break
+        program, tree, error = _parse(source)
+        defined = _defined(program, tree, exercises)
         if defined:
             for exercise in defined:
                 places.setdefault(exercise, []).append(number)
                 submission.shown[exercise] = source
-            kept[number] = StudentCell(" and ".join(sorted(defined)), source, tree)
+            kept[number] = StudentCell(" and ".join(sorted(defined)), program, tree, error)
             continue
         if not known and role not in ("check", "setup"):
             submission.spare.append(source)
         if tree is not None:
-            others.append((number, tree, role == "experiment"))
+            others.append((number, tree, known))
     submission.defined = set(places)
     for exercise, numbers in places.items():
         if len(numbers) > 1:
@@ -215,29 +255,84 @@ def _read_cells(
     submission.cells = [kept[n] for n in sorted(kept)]
 
 
-def _parse(source: str) -> ast.Module | None:
-    """The syntax tree of a cell, IPython's magics and shell lines included; None where it is not Python."""
+def _parse(source: str) -> tuple[str, ast.Module | None, str]:
+    """A cell as plain Python with the same lines, its syntax tree, and why it has none."""
+    program = _without_cell_magics(source)
     try:
-        return constant_getattr(ast.parse(TransformerManager().transform_cell(source)))  # type: ignore[return-value]
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-        return None
+        try:
+            tree = ast.parse(program)
+        except SyntaxError:
+            if not 0 < len(_MAGIC_LINE.findall(program)) <= MAX_MAGICS:
+                raise
+            program = TransformerManager().transform_cell(program)
+            tree = ast.parse(program)
+        if "get_ipython" in program:
+            program = _without_magics(program, tree)
+            tree = ast.parse(program)
+    except SyntaxError as error:
+        where = f" in line {error.lineno}" if error.lineno else ""
+        return program, None, f"raised {type(error).__name__}: {error.msg}{where}"
+    except (ValueError, RecursionError, MemoryError, OverflowError, RuntimeError):
+        return program, None, "cannot be read as Python"
+    if _nesting(tree) > MAX_NESTING:
+        return program, None, f"is nested more than {MAX_NESTING} deep, which cannot be read"
+    return program, constant_getattr(tree), ""  # type: ignore[return-value]
+
+
+def _without_cell_magics(source: str) -> str:
+    lines = source.split("\n")
+    for k, line in enumerate(lines):
+        if _HARMLESS_MAGIC.match(line):
+            lines[k] = ""
+        elif line.strip():
+            break
+    return "\n".join(lines)
+
+
+def _without_magics(program: str, tree: ast.Module) -> str:
+    """Put None in the place of IPython's magics and shell lines: grading needs none, and what they do is hidden."""
+    lines = program.encode().split(b"\n")
+    calls = [
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Call)
+        and isinstance(n.func, ast.Attribute)
+        and n.func.attr in _MAGIC_CALLS
+        and isinstance(n.func.value, ast.Call)
+        and isinstance(n.func.value.func, ast.Name)
+        and n.func.value.func.id == "get_ipython"
+        and n.lineno == n.end_lineno
+        and all(isinstance(a, ast.Constant) for a in n.args)
+    ]
+    for call in sorted(calls, key=lambda c: -c.col_offset):
+        line = lines[call.lineno - 1]
+        lines[call.lineno - 1] = line[: call.col_offset] + b"None" + line[call.end_col_offset :]
+    return b"\n".join(lines).decode()
+
+
+def _nesting(tree: ast.AST) -> int:
+    depth, level = 0, [tree]
+    while level:
+        depth += 1
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
 
 
 def _defined(source: str, tree: ast.Module | None, exercises: set[str]) -> set[str]:
     """The exercises that a cell defines at its top level, also inside `if` and the like."""
     if tree is None:
-        return {e for e in exercises if re.search(rf"^(def|class)\s+{re.escape(e)}\b", source, re.M)}
+        return {e for e in exercises if re.search(rf"^((def|class)\s+{re.escape(e)}\b|{re.escape(e)}\s*=)", source, re.M)}
     return {name for statement in tree.body for name in _bound(statement)} & exercises
 
 
-def _bound(statement: ast.stmt) -> set[str]:
+def _bound(statement: ast.AST) -> set[str]:
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {statement.name}
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return {a.asname or a.name.split(".")[0] for a in statement.names}
     names: set[str] = set()
     for child in ast.iter_child_nodes(statement):
-        if isinstance(child, ast.stmt):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
             names |= _bound(child)
         else:
             names |= {n.id for n in ast.walk(child) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
@@ -247,23 +342,24 @@ def _bound(statement: ast.stmt) -> set[str]:
 def _needed(
     kept: dict[int, StudentCell], others: list[tuple[int, ast.Module, bool]]
 ) -> list[tuple[int, str, ast.Module]]:
-    """Of the cells that define no exercise: imports, functions, classes, and the assignments that those need."""
-    wanted = {n.id for c in kept.values() if c.tree for n in ast.walk(c.tree) if isinstance(n, ast.Name)}
-    chosen: dict[int, list[ast.stmt]] = {}
-    for number, tree, _ in others:
-        always = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef
-        chosen[number] = [s for s in tree.body if isinstance(s, always)]
-        wanted |= {n.id for s in chosen[number] for n in ast.walk(s) if isinstance(n, ast.Name)}
+    """Of the cells that define no exercise: what an exercise needs, directly or through other such statements.
+
+    Imports, functions and classes come from any of them, assignments from none of our experiments.
+    """
+    wanted = set().union(*(_globals(c.tree) for c in kept.values() if c.tree is not None))
+    chosen: dict[int, list[ast.stmt]] = {number: [] for number, _, _ in others}
     grown = True
     while grown:
         grown = False
         for number, tree, experiment in others:
             for statement in tree.body:
-                assigns = isinstance(statement, ast.Assign | ast.AnnAssign)
-                if experiment or not assigns or statement in chosen[number] or not _bound(statement) & wanted:
+                makes = isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
+                makes |= isinstance(statement, ast.Assign | ast.AnnAssign) and not experiment
+                star = isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*"
+                if not makes or statement in chosen[number] or not (star or _bound(statement) & wanted):
                     continue
                 chosen[number].append(statement)
-                wanted |= {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
+                wanted |= _globals(ast.Module([statement], []))
                 grown = True
     result = []
     for number, tree, _ in others:
@@ -272,3 +368,18 @@ def _needed(
             module = ast.Module(body=body, type_ignores=[])
             result.append((number, ast.unparse(module), module))
     return result
+
+
+def _globals(tree: ast.Module) -> set[str]:
+    """The global names that a cell's code reads; variables of its functions are none."""
+    try:
+        table = symtable.symtable(ast.unparse(tree), "cell", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    names = {s.get_name() for s in table.get_symbols() if s.is_referenced()}
+    tables = list(table.get_children())
+    while tables:
+        inner = tables.pop()
+        names |= {s.get_name() for s in inner.get_symbols() if s.is_global() and s.is_referenced()}
+        tables += inner.get_children()
+    return names

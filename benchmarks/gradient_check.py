@@ -189,7 +189,7 @@ def batch_norm(N: int, d: int, missing: str = "", upstream: str = "random") -> P
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one way says: ``"passes"``, ``"alarm"``, ``"refuses"`` or ``"not judged"``, and its own words."""
+    """What one way says (passes, alarm, refuses, partly judged, not judged) and its own words."""
 
     says: str
     words: str = ""
@@ -206,13 +206,11 @@ def ours(problem: Problem, **options: Any) -> Outcome:
         report = check_gradients(problem.f, problem.parameters, gradients, **{**problem.options, **options})
     except GradientCheckError as error:
         return Outcome("refuses", str(error))
-    if report.passed:
-        unjudged = any(p.verdict != "pass" for p in report.parameters)
-        remarks = [f"{p.name}: {remark}" for p in report.parameters if p.verdict != "pass" for remark in p.remarks()]
-        return Outcome("not judged" if unjudged else "passes", " ".join(remarks))
     failed = [p for p in report.parameters if p.verdict == "fail"]
     if not failed:
-        return Outcome("not judged", "; ".join(f"{p.name} {p.verdict}" for p in report.parameters))
+        unjudged = [f"{p.name}: {remark}" for p in report.parameters if p.verdict != "pass" for remark in p.remarks()]
+        says = ("partly judged" if unjudged else "passes") if report.passed else "not judged"
+        return Outcome(says, " ".join(unjudged[:1]))
     named = [
         f"{p.name}: {p.cause.sentence}" if p.cause else f"{p.name}: no cause named; {next(p.remarks())}" for p in failed
     ]
@@ -429,7 +427,7 @@ def planted_errors() -> Iterator[Planted]:
             single.name,
             lambda W, b: F.cross_entropy(draw(12, 20, seed=1).float() @ W + b, torch.arange(12) * 7 % 6),
             {name: p.float() for name, p in single.parameters.items()},
-            lambda p, upstream=None: _autograd(p, draw(12, 20, seed=1).float(), torch.arange(12) * 7 % 6),
+            lambda p, upstream: _autograd(p, draw(12, 20, seed=1).float(), torch.arange(12) * 7 % 6),
         ),
     )
     X, y = draw(12, 20, seed=1), torch.arange(12) * 7 % 6
@@ -437,7 +435,7 @@ def planted_errors() -> Iterator[Planted]:
     def dropout(W: Tensor, b: Tensor) -> Tensor:
         return F.cross_entropy(F.dropout(X, 0.5) @ W + b, y)
 
-    random = Problem("dropout", dropout, single.parameters, lambda p, upstream=None: _autograd(p, X, y))
+    random = Problem("dropout", dropout, single.parameters, lambda p, upstream: _autograd(p, X, y))
     yield Planted("dropout draws a new mask at each call of f", random)
 
 
@@ -457,7 +455,7 @@ def awkward_cases() -> Iterator[Planted]:
         "ReLU",
         lambda V: (torch.relu(V) * G).sum(),
         {"V": V},
-        lambda p, upstream=None: {"V": G * (p["V"] > 0)},
+        lambda p, upstream: {"V": G * (p["V"] > 0)},
     )
     yield Planted("two entries exactly on ReLU's kink", relu)
     near = V.clone()
@@ -498,7 +496,7 @@ def awkward_cases() -> Iterator[Planted]:
             "large",
             lambda s: torch.sin(s / 1e6).sum(),
             large,
-            lambda p, upstream=None: {"s": torch.cos(p["s"] / 1e6) / 1e6},
+            lambda p, upstream: {"s": torch.cos(p["s"] / 1e6) / 1e6},
         ),
     )
 
@@ -518,7 +516,9 @@ def power(planted: Iterator[Planted], *, right: bool) -> Iterator[str]:
 
 def _cell(says: str, right: bool) -> str:
     if right:
-        return {"passes": "passes", "alarm": "**false alarm**", "not judged": "passes, part not judged"}.get(says, says)
+        return {"passes": "passes", "alarm": "**false alarm**", "partly judged": "passes, part not judged"}.get(
+            says, says
+        )
     return {"passes": "**missed**", "alarm": "found"}.get(says, says)
 
 

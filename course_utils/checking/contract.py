@@ -56,9 +56,9 @@ def add_contract(
     @exercise.criterion(points=points, contract=True, visible=visible)
     def leaves_arguments_alone(student: Student, draw: Draw) -> None:
         """The function does not change the arguments it is given."""
-        call(student, draw)
-        for made in student.calls[-1:]:
-            unchanged_arguments(made)
+        for _ in range(3):  # a change may happen to leave the numbers as they were
+            call(student, draw)
+            unchanged_arguments(student.calls[-1])
 
     @exercise.criterion(points=points, contract=True, visible=False)
     def takes_any_layout(student: Student, draw: Draw) -> None:

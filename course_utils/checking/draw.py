@@ -80,8 +80,9 @@ def strided(tensor: Tensor) -> Tensor:
     """The same values in memory that is not contiguous: a view of every second column of a larger tensor."""
     if tensor.ndim == 0:
         return tensor
-    spread = torch.full((*tensor.shape[:-1], 2 * tensor.shape[-1]), 7, dtype=tensor.dtype)
-    view = spread[..., ::2]
+    columns = tensor.shape[-1]
+    spread = torch.full((*tensor.shape[:-1], 2 * columns + 1), 7, dtype=tensor.dtype)  # no `view` joins its rows
+    view = spread[..., : 2 * columns : 2]
     view.copy_(tensor)
     return view
 

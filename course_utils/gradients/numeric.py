@@ -20,8 +20,8 @@ BATCH_ELEMENTS = 1 << 22
 """Numbers that one batch of evaluations may read and produce in all.  Small networks then run in one or two
 batches, large ones in batches that still fit a cache, and the memory is bounded (32 MiB) whatever f does."""
 
-SMALLEST_BATCH = 4
-"""Below this an evaluation is all arithmetic and the loop is as fast."""
+SMALLEST_BATCH = 24
+"""Where a batch has no room for this many evaluations, each is mostly arithmetic and the loop is as fast."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@
 # 1. It takes `float32` and `float64`, and its results have the dtype of its float arguments. Integer labels never
 #    decide a dtype. A new tensor gets the right one from `torch.zeros_like(X)`, `X.new_zeros(…)` or `.to(X.dtype)`.
 # 2. It does not change its arguments. `W -= step` writes into the memory of whoever called you; `W = W - step` makes
-#    a new tensor. In-place work on a tensor that you made yourself is fine.
+#    a new tensor. In-place work on a tensor that you made yourself is fine. A result may share memory with an argument.
 # 3. It works for $N \ge 1$, $d \ge 1$ and $K \ge 2$, also when some class does not occur in `y`, and for tensors that
 #    are not contiguous in memory (where `reshape` works and `view` does not).
 # 4. Where chance is needed it comes from the argument `generator` and from nowhere else: `torch.randperm(n,
@@ -58,13 +58,16 @@
 #    result.
 # 5. Two results are returned as a pair, `return grad_W, grad_b`. A shape `()` means a 0-d tensor, which is what
 #    `.mean()` and `.sum()` return; a Python float is accepted in its place.
-# 6. It uses its arguments, imports and the functions of earlier exercises. Variables of the experiments do not exist
-#    when your work is graded. If an earlier function of yours is wrong, later ones that call it are judged again with
-#    a right one in its place, so you lose points only once.
+# 6. It uses its arguments, imports and functions. Variables of the experiments do not exist when your work is graded.
+#    Helper functions of your own are welcome; put them into the cell of the exercise that needs them.
+#
+# An exercise may call the functions of earlier ones, and should where that is natural. If an earlier one is wrong, the
+# later one is judged again with a right one in its place, so you lose the points only once.
 #
 # **What you may not call in an exercise**, because it is what the exercise asks for: `torch.softmax`, `log_softmax`,
-# `logsumexp`, `torch.sigmoid`, `logsigmoid` (also as methods of a tensor), anything of `torch.nn` and `torch.optim`,
-# automatic differentiation (`torch.autograd`, `backward`, `requires_grad`, `torch.func`), and torchvision's flips.
+# `logsumexp`, `torch.sigmoid`, `logsigmoid` (nor as methods of a tensor, nor under another name such as
+# `torch.special.expit`), anything of `torch.nn` and `torch.optim`, automatic differentiation (`torch.autograd`,
+# `backward`, `requires_grad`, `torch.func`), and torchvision's transforms, the flips among them.
 # Everything else is allowed, loops and NumPy included: `exp`, `log`, `clamp`, `max`, `sum`, `argmax`, `@`, indexing …
 
 # %% setup
@@ -840,31 +843,27 @@ reports["λ = 0.1"]
 # %% [markdown]
 # ## 3.3 Learn to read it: three patients
 #
-# A report that passes teaches nothing. The three functions below are wrong, each in a way that students' solutions
-# often are. The report of each follows.
+# A report that passes teaches nothing. The three functions below take your gradient, which is right by now, and spoil
+# it in ways in which students' solutions often are wrong. The report of each follows.
 #
-# **Predict first.** Look at the code of the three and find what is wrong with each. Which of them would pass with
-# $\lambda = 0$? Which would still train, and only seem to have another learning rate?
+# **Predict first.** Which of the three would pass with $\lambda = 0$? Which would still train, and only seem to have
+# another learning rate? Then read the reports: could you name each mistake without having seen the code?
 
 
 # %% experiment="patients"
 def patient_1(X, y, W, b, lam):
-    G = softmax(linear_scores(X, W, b))
-    G[torch.arange(len(y)), y] -= 1
-    return X.T @ G / len(y) + lam * W, G.mean(0)
+    grad_W, grad_b = cross_entropy_gradients(X, y, W, b, lam)
+    return grad_W - lam * W, grad_b
 
 
 def patient_2(X, y, W, b, lam):
-    G = softmax(linear_scores(X, W, b))
-    G[torch.arange(len(y)), y] -= 1
-    return X.T @ G + 2 * lam * W, G.sum(0)
+    grad_W, grad_b = cross_entropy_gradients(X, y, W, b, 0.0)
+    return len(y) * grad_W + 2 * lam * W, len(y) * grad_b
 
 
 def patient_3(X, y, W, b, lam):
-    G = softmax(linear_scores(X, W, b))
-    G[torch.arange(len(y)), y] -= 1
-    G = G / len(y)
-    return X.T @ G + 2 * lam * W, G.mean(0)
+    grad_W, grad_b = cross_entropy_gradients(X, y, W, b, lam)
+    return grad_W, grad_b / len(y)
 
 
 patients = {f.__name__: report_gradients(f, lam=0.1) for f in (patient_1, patient_2, patient_3)}

@@ -130,6 +130,17 @@ class TestNotebook:
         for colour in re.findall(r"(?<!-)color:([^;}]+)", style):
             assert colour.startswith("var(--jp-") or colour == "inherit"
 
+    def test_a_refusal_is_one_sentence(self):
+        from IPython.core.interactiveshell import InteractiveShell
+        from IPython.utils.capture import capture_output
+
+        shell = InteractiveShell.instance()
+        shell.user_ns.update(check_gradients=check_gradients, b=b)
+        with capture_output() as seen:
+            shell.run_cell("check_gradients(lambda b: b.sum(), b.float(), b.float())")
+        assert seen.stdout.startswith("GradientCheckError: b is a float32 tensor of shape (4,)")
+        assert len(seen.stdout.strip().splitlines()) == 1
+
     def test_escapes_names(self):
         name = '<script>alert("1")</script>'
         html = check_gradients(lambda v: (v**2).sum(), {name: b}, {name: -2 * b})._repr_html_()
