@@ -7,6 +7,7 @@ changed metadata, points, ids, order, copies and deletions of cells make no diff
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 import symtable
@@ -179,12 +180,16 @@ def _cells(notebook: object) -> list[dict[str, Any]] | None:
         read.append(
             {
                 "kind": cell.get("cell_type"),
-                "source": readable(source) if isinstance(source, str) else "",
+                "source": _lines(source) if isinstance(source, str) else "",
                 "metadata": metadata if isinstance(metadata, dict) else {},
                 "outputs": outputs if isinstance(outputs, list) else [],
             }
         )
     return read
+
+
+def _lines(text: str) -> str:
+    return readable(text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _label(metadata: dict[str, Any]) -> tuple[str | None, str | None]:
@@ -202,8 +207,8 @@ def _read_cells(
 ) -> None:
     by_source = {source.strip(): name for name, source in experiments.items()}
     places: dict[str, list[int]] = {}
-    others: list[tuple[int, ast.Module, bool]] = []
-    kept: dict[int, StudentCell] = {}
+    others: list[_Other] = []
+    kept: dict[int, list[StudentCell]] = {}
     code = 0
     for number, cell in enumerate(cells, start=1):
         role, name = _label(cell["metadata"])
@@ -228,31 +233,30 @@ def _read_cells(
             continue
         code += len(source)
         if code > MAX_CODE:
-            submission.oddities.append(
-                f"The notebook has more than {MAX_CODE} characters of code; cell {number} and all after it were not run."
-            )
-            break
+            if code - len(source) <= MAX_CODE:
+                text = f"The notebook has more than {MAX_CODE} characters of code; from cell {number} on none was run."
+                submission.oddities.append(text)
+            continue
         program, tree, error = _parse(source)
         defined = _defined(program, tree, exercises)
         if defined:
             for exercise in defined:
                 places.setdefault(exercise, []).append(number)
                 submission.shown[exercise] = source
-            kept[number] = StudentCell(" and ".join(sorted(defined)), program, tree, error)
+            kept[number] = [StudentCell(" and ".join(sorted(defined)), program, tree, error)]
             continue
         if not known and role not in ("check", "setup"):
             submission.spare.append(source)
         if tree is not None:
-            others.append((number, tree, known))
+            others.append(_Other(number, program, tree, known))
     submission.defined = set(places)
     for exercise, numbers in places.items():
         if len(numbers) > 1:
             submission.oddities.append(
                 f"{exercise} is defined in {len(numbers)} cells ({', '.join(map(str, numbers))}); the last one counts."
             )
-    for number, source, tree in _needed(kept, others):
-        kept[number] = StudentCell(f"cell {number}", source, tree)
-    submission.cells = [kept[n] for n in sorted(kept)]
+    kept |= _needed([c.tree for cells in kept.values() for c in cells if c.tree], others)
+    submission.cells = [cell for n in sorted(kept) for cell in kept[n]]
 
 
 def _parse(source: str) -> tuple[str, ast.Module | None, str]:
@@ -321,7 +325,7 @@ def _nesting(tree: ast.AST) -> int:
 def _defined(source: str, tree: ast.Module | None, exercises: set[str]) -> set[str]:
     """The exercises that a cell defines at its top level, also inside `if` and the like."""
     if tree is None:
-        return {e for e in exercises if re.search(rf"^((def|class)\s+{re.escape(e)}\b|{re.escape(e)}\s*=)", source, re.M)}
+        return {e for e in exercises if re.search(rf"^((def|class)\s+{e}\b|{e}\s*=)", source, re.M)}
     return {name for statement in tree.body for name in _bound(statement)} & exercises
 
 
@@ -339,35 +343,91 @@ def _bound(statement: ast.AST) -> set[str]:
     return names
 
 
-def _needed(
-    kept: dict[int, StudentCell], others: list[tuple[int, ast.Module, bool]]
-) -> list[tuple[int, str, ast.Module]]:
+@dataclass
+class _Other:
+    """A code cell that defines no exercise."""
+
+    number: int
+    program: str
+    tree: ast.Module
+    is_experiment: bool
+
+
+def _needed(exercises: list[ast.Module], others: list[_Other]) -> dict[int, list[StudentCell]]:
     """Of the cells that define no exercise: what an exercise needs, directly or through other such statements.
 
     Imports, functions and classes come from any of them, assignments from none of our experiments.
     """
-    wanted = set().union(*(_globals(c.tree) for c in kept.values() if c.tree is not None))
-    chosen: dict[int, list[ast.stmt]] = {number: [] for number, _, _ in others}
-    grown = True
-    while grown:
-        grown = False
-        for number, tree, experiment in others:
-            for statement in tree.body:
-                makes = isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
-                makes |= isinstance(statement, ast.Assign | ast.AnnAssign) and not experiment
-                star = isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*"
-                if not makes or statement in chosen[number] or not (star or _bound(statement) & wanted):
-                    continue
-                chosen[number].append(statement)
-                wanted |= _globals(ast.Module([statement], []))
-                grown = True
-    result = []
-    for number, tree, _ in others:
-        body = [s for s in tree.body if s in chosen[number]]
-        if body:
-            module = ast.Module(body=body, type_ignores=[])
-            result.append((number, ast.unparse(module), module))
-    return result
+    makers: dict[str, list[tuple[int, ast.stmt]]] = {}
+    wanted = list(set().union(*map(_globals, exercises)))
+    for other in others:
+        for statement in other.tree.body:
+            if _defines(statement) or (isinstance(statement, ast.Assign | ast.AnnAssign) and not other.is_experiment):
+                for name in _bound(statement) | _roots(statement):
+                    makers.setdefault(name, []).append((other.number, statement))
+            if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
+                wanted.append("*")
+    chosen: dict[int, set[ast.stmt]] = {o.number: set() for o in others}
+    while wanted:
+        for number, statement in makers.pop(wanted.pop(), []):
+            if statement not in chosen[number]:
+                chosen[number].add(statement)
+                wanted += _globals(ast.Module([statement], []))
+    return {o.number: pieces for o in others if (pieces := _pieces(o, chosen[o.number]))}
+
+
+def _defines(statement: ast.stmt) -> bool:
+    """Whether a statement is an import or a definition, also inside `if` and `try`."""
+    if isinstance(statement, ast.If | ast.Try):
+        blocks = [statement.body, statement.orelse]
+        if isinstance(statement, ast.Try):
+            blocks += [statement.finalbody, *(h.body for h in statement.handlers)]
+        return all(_defines(s) or isinstance(s, ast.Assign | ast.Pass) for block in blocks for s in block)
+    return isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _roots(statement: ast.stmt) -> set[str]:
+    """The names in whose entries or attributes an assignment puts something: `table` in ``table["f"] = f``."""
+    roots = set()
+    for target in statement.targets if isinstance(statement, ast.Assign) else []:
+        while isinstance(target, ast.Subscript | ast.Attribute):
+            target = target.value
+        if isinstance(target, ast.Name):
+            roots.add(target.id)
+    return roots
+
+
+def _pieces(other: _Other, chosen: set[ast.stmt]) -> list[StudentCell]:
+    """The chosen statements of a cell, every assignment apart and what lies between assignments together.
+
+    An assignment that fails, for want of what an experiment makes, then stops nothing else.
+    """
+    pieces: list[list[ast.stmt]] = [[]]
+    for statement in other.tree.body:
+        if statement not in chosen:
+            continue
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            pieces += [[statement], []]
+        else:
+            pieces[-1].append(statement)
+    return [
+        StudentCell(f"cell {other.number}", _text(other.program, body), ast.Module(body, [])) for body in pieces if body
+    ]
+
+
+def _text(program: str, body: list[ast.stmt]) -> str:
+    """The statements as they stand in their cell, all else blank, so that lines keep their numbers."""
+    lines = program.split("\n")
+    kept = [""] * len(lines)
+    for statement in body:
+        decorators = getattr(statement, "decorator_list", [])
+        first = min([statement.lineno, *(d.lineno for d in decorators)]) - 1
+        kept[first : statement.end_lineno] = lines[first : statement.end_lineno]
+    text = "\n".join(kept).rstrip()
+    with contextlib.suppress(SyntaxError):
+        if ast.dump(constant_getattr(ast.parse(text))) == ast.dump(ast.Module(body, [])):
+            return text
+    return ast.unparse(ast.Module(body, []))  # where statements share a line
 
 
 def _globals(tree: ast.Module) -> set[str]:

@@ -1086,6 +1086,6 @@ def p_is_the_probability(student: Student, draw: Draw) -> None:
 
 add_contract(
     random_horizontal_flip,
-    lambda draw: (random_images(draw, 6), 0.5, draw.generator()),
+    lambda draw: (random_images(draw, 6), 1.0, draw.generator()),
     [Form("the images", (6, 3, 32, 32))],
 )

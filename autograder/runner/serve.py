@@ -217,6 +217,7 @@ def make_shell() -> Any:
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
     config.InteractiveShell.xmode = "Minimal"
+    config.MagicsManager.auto_magic = False  # a line is what it says, as it was read
     shell = InteractiveShell.instance(config=config)
     for show in ("showtraceback", "showsyntaxerror"):  # the error is reported, not printed
         setattr(shell, show, lambda *args, **kwargs: None)

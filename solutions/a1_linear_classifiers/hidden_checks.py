@@ -64,7 +64,7 @@ def add_precision(exercise: Exercise, results: Results) -> None:
         for values in zip(*(results(student, draw) for _ in range(4)), strict=True):
             digits = torch.cat([expect(v).tensor().flatten() for v in values])
             if digits.dtype == torch.float64:  # another dtype is the business of keeps_form
-                lost = bool((digits == digits.to(torch.float32)).all())
+                lost = bool((digits == digits.to(torch.float32)).all() and (digits != 0).any())
                 expect(digits).all(not lost, "the result has only the digits of float32: something is converted")
 
 
@@ -90,8 +90,8 @@ def add_single_examples(
 def saturated(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A problem whose loss and its gradients are exactly 0, so that the regulariser stands alone."""
     X, y, W, b = problem(draw)
-    k = draw.integer(0, len(b))
-    return X, torch.full_like(y, k), W, torch.where(torch.arange(len(b)) == k, 3000.0, -3000.0).to(torch.float64)
+    last = torch.arange(len(b)) == len(b) - 1
+    return X, torch.full_like(y, len(b) - 1), W, 3000 * torch.where(last, 1.0, -1.0).to(torch.float64)
 
 
 def usual_and_smallest(draw: Draw) -> list[tuple[Tensor, ...]]:

@@ -6,6 +6,7 @@ import ast
 import json
 
 import pytest
+
 from autograder.rules import Source, read
 from autograder.submission import read_notebook_bytes
 
@@ -179,7 +180,7 @@ AROUND = {
     "an attribute of its own": [body("return softmax.f(scores, 1)") + "softmax.f = torch.softmax\n"],
     "set through locals": [RIGHT + 'locals()["softmax"] = torch.softmax\n'],
     "set through vars": [RIGHT + 'vars()["softmax"] = torch.softmax\n'],
-    "set through globals": [RIGHT + 'globals().update(softmax=torch.softmax)\n'],
+    "set through globals": [RIGHT + "globals().update(softmax=torch.softmax)\n"],
     "set through __main__": [RIGHT + "import __main__\n__main__.softmax = torch.softmax\n"],
     "set through sys.modules": [RIGHT + 'import sys\nsys.modules["__main__"].softmax = torch.softmax\n'],
     "set through the shell": [RIGHT + 'get_ipython().user_ns["softmax"] = torch.softmax\n'],
@@ -204,16 +205,14 @@ AROUND = {
         "def patch():\n    torch.Tensor.__neg__ = lambda a: torch.softmax(a, 1)\npatch()\n" + body("return -scores")
     ],
     "mock": [
-        "from unittest import mock\nmock.patch.object(torch, 'f', torch.softmax).start()\n" + body("return torch.f(scores)")
+        "from unittest import mock\nmock.patch.object(torch, 'f', torch.softmax).start()\n"
+        + body("return torch.f(scores)")
     ],
     "a mode of torch": [
         "from torch.overrides import TorchFunctionMode\nclass M(TorchFunctionMode):\n"
         "    def __torch_function__(self, f, types, a=(), k=None):\n        return torch.softmax(a[0], 1)\n"
         "M().__enter__()\n" + body("return -scores")
     ],
-    # what a magic hides
-    "a line magic": [RIGHT + "%time softmax = torch.softmax\n"],
-    "a magic called": [RIGHT + 'get_ipython().run_line_magic("time", "softmax = torch.softmax")\n'],
     # own methods that are not
     "an exercise with a parameter called self": [
         "class A:\n    def softmax(self):\n        return self\ndef softmax(self):\n    return self.softmax(1)\n"
@@ -235,14 +234,18 @@ AROUND = {
         "        return self.softmax(1)\ndel A.softmax\n" + body("return scores.as_subclass(A).run()")
     ],
     # autograd
-    "backward": [body("scores = scores.detach().requires_grad_()", "scores.exp().sum().backward()", "return scores.grad")],
+    "backward": [
+        body("scores = scores.detach().requires_grad_()", "scores.exp().sum().backward()", "return scores.grad")
+    ],
     "requires_grad as a keyword": [body("w = torch.zeros(3, requires_grad=True)", "return w")],
     "requires_grad set": [body("scores.requires_grad = True", "return scores")],
     "requires_grad in a dict": [
         "class A:\n    def backward(self):\n        pass\n"
         + body('w = torch.zeros(3, **{"requires_grad": True})', "w.sum().backward()", "return w.grad")
     ],
-    "methods of Tensor": [body("torch.Tensor.requires_grad_(scores)", "torch.Tensor.backward(scores)", "return scores")],
+    "methods of Tensor": [
+        body("torch.Tensor.requires_grad_(scores)", "torch.Tensor.backward(scores)", "return scores")
+    ],
     "torch.autograd.grad": [body("return torch.autograd.grad(scores.sum(), scores)")],
     "torch.func": [body("return torch.func.grad(lambda s: s.sum())(scores)")],
     "a parameter": ["from torch.nn import Parameter\n" + body("return Parameter(scores)")],
@@ -266,7 +269,9 @@ FINE = {
     "local variable called F": [
         "import torch.nn.functional as F\n" + body("N, F = scores.shape", "return scores.exp() / F"),
     ],
-    "parameter called nn": ["import torch.nn as nn\ndef helper(nn):\n    return nn + 1\n" + body("return helper(scores)")],
+    "parameter called nn": [
+        "import torch.nn as nn\ndef helper(nn):\n    return nn + 1\n" + body("return helper(scores)")
+    ],
     "loop variable called optim": [
         "from torch import optim\n" + body("for optim in range(3):", "    scores = scores + optim", "return scores")
     ],
@@ -277,7 +282,9 @@ FINE = {
     "scipy's softmax": ["import scipy.special\n" + body("return torch.from_numpy(scipy.special.softmax(scores, 1))")],
     "from scipy": ["from scipy.special import expit, logsumexp\n" + body("return expit(scores) + logsumexp(scores)")],
     "a self-test": [RIGHT + "x = torch.randn(3, 4)\nprint(torch.allclose(softmax(x), torch.softmax(x, 1)))\n"],
-    "a self-test with assert": [RIGHT + "x = torch.randn(3, 4)\nassert (softmax(x) - x.softmax(1)).abs().max() < 1e-6\n"],
+    "a self-test with assert": [
+        RIGHT + "x = torch.randn(3, 4)\nassert (softmax(x) - x.softmax(1)).abs().max() < 1e-6\n"
+    ],
     "a self-test that keeps the answer": [RIGHT + "expected = torch.softmax(torch.randn(3, 4), 1)\n"],
     "a self-test in a loop": [RIGHT + "for f in (softmax, torch.softmax):\n    print(f)\n"],
     "a self-test in a function": [
@@ -287,14 +294,18 @@ FINE = {
         "def test_softmax():\n    assert torch.allclose(one_hot(1) * softmax(EPS), F.softmax(one_hot(2), 1))\n",
     ],
     "a self-test in another exercise's cell": ["def cost(x):\n    return x\nprint(torch.softmax(cost(1), 1))\n", RIGHT],
-    "an experiment with torch.nn": [RIGHT, "model = torch.nn.Linear(3, 4)\noptimizer = torch.optim.SGD(model.parameters())"],
+    "an experiment with torch.nn": [
+        RIGHT,
+        "model = torch.nn.Linear(3, 4)\noptimizer = torch.optim.SGD(model.parameters())",
+    ],
     "a helper class with a method called softmax": [
         "class Head:\n    def __init__(self, k):\n        self.k = k\n    def softmax(self, s):\n        return s.exp()\n"
         "    def forward(self, s):\n        return self.softmax(s)\n",
         body("head = Head(3)", "return head.forward(scores) + head.softmax(scores)"),
     ],
     "a static method called softmax": [
-        "class Head:\n    @staticmethod\n    def softmax(s):\n        return s.exp()\n" + body("return Head.softmax(scores)")
+        "class Head:\n    @staticmethod\n    def softmax(s):\n        return s.exp()\n"
+        + body("return Head.softmax(scores)")
     ],
     "layers with backward": [
         "class Linear:\n    def __init__(self):\n        self.func = torch.exp\n    def backward(self, g):\n"
@@ -305,7 +316,9 @@ FINE = {
         "class A:\n    def __init__(self, func):\n        self.func = func\n",
         body("a = A(torch.exp)", "return a.func(scores)"),
     ],
-    "type hints": ["def softmax(scores: torch.Tensor, layer: torch.nn.Module | None = None) -> torch.Tensor:\n    return scores\n"],
+    "type hints": [
+        "def softmax(scores: torch.Tensor, layer: torch.nn.Module | None = None) -> torch.Tensor:\n    return scores\n"
+    ],
     "a hint on a variable": [body("out: torch.nn.Module | None = None", "return scores")],
     "requires_grad off": [body("w = torch.zeros(3, requires_grad=False)", "return w")],
     "no_grad": [body("with torch.no_grad():", "    return scores.exp()")],
@@ -333,10 +346,14 @@ FINE = {
     "magics written out": ['get_ipython().run_line_magic("matplotlib", "inline")\n' + RIGHT],
     "a main guard": [RIGHT + 'if __name__ == "__main__":\n    print(softmax(torch.zeros(2, 3)))\n'],
     "torch.flip and friends": [body("return torch.flip(scores, [1]).sinh().logaddexp(scores).log1p()")],
-    "display": ["from IPython.display import display, clear_output\n" + RIGHT + "display(softmax(torch.zeros(2, 3)))\n"],
+    "display": [
+        "from IPython.display import display, clear_output\n" + RIGHT + "display(softmax(torch.zeros(2, 3)))\n"
+    ],
     "hasattr": [body('return scores.exp() if hasattr(scores, "exp") else scores')],
     "an f-string": [body('print(f"{scores.shape=} {math.pi:.2f}")', "return scores.exp()")],
-    "an exception": [body("if scores.ndim != 2:", '    raise ValueError("softmax wants (N, K)")', "return scores.exp()")],
+    "an exception": [
+        body("if scores.ndim != 2:", '    raise ValueError("softmax wants (N, K)")', "return scores.exp()")
+    ],
     "calling another exercise": [
         "def cost(x):\n    return torch.softmax(x, 1)\n",
         body("return cost(scores)"),

@@ -1,0 +1,227 @@
+"""Submissions through the real jail: right, wrong, broken and hostile ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autograder.assignment import load_assignment
+from autograder.jail import Zygote
+from autograder.judge import Judge
+from autograder.session import TimeLimits
+from autograder.submission import Submission, read_notebook_bytes, read_program
+
+RIGHT = "def double(x):\n    return x + x\n\n\ndef halve(x):\n    return x / 2\n"
+
+
+@pytest.fixture(scope="module")
+def judge(tiny_root: Path, tiny_zygote: Zygote) -> Judge:
+    return Judge(load_assignment("tiny_doubling", tiny_root), tiny_zygote, "secret", TimeLimits(3.0, 1.0, 20.0))
+
+
+def judged(judge: Judge, code: str | Submission) -> dict[str, Any]:
+    submission = read_program(code, judge.assignment.exercises) if isinstance(code, str) else code
+    return judge.judge(submission).to_json()
+
+
+def messages(result: dict[str, Any], exercise: str = "double") -> str:
+    return " ".join(c["message"] for c in result["exercises"][exercise]["criteria"])
+
+
+def test_right_solution_has_full_marks(judge: Judge) -> None:
+    result = judged(judge, RIGHT)
+    assert (result["score"], result["max_score"], result["bonus"]) == (2.5, 2.5, 2)
+    assert result["isolation"] == "bubblewrap and namespaces"
+    assert result["oddities"] == []
+    assert set(result["exercises"]["double"]) == {"score", "max_score", "carried_forward", "criteria", "diagnosis"}
+    assert set(result["exercises"]["double"]["criteria"][0]) == {"name", "visible", "passed", "points", "message"}
+
+
+def test_same_submission_gives_same_result(judge: Judge) -> None:
+    wrong = RIGHT.replace("x + x", "x + 1.5 * x")
+    assert judged(judge, wrong) == judged(judge, wrong)
+
+
+def test_known_mistake_is_named(judge: Judge) -> None:
+    result = judged(judge, RIGHT.replace("x + x", "x ** 2"))
+    assert result["exercises"]["double"]["diagnosis"] == ["The square is not the double."]
+
+
+def test_exercise_that_leans_on_a_wrong_one_is_carried_forward(judge: Judge) -> None:
+    result = judged(judge, "def double(x):\n    return 3 * x\n\ndef halve(x):\n    return double(x) / 4\n")
+    assert result["score"] == 0
+    assert result["exercises"]["halve"]["score"] == 2
+    assert result["exercises"]["halve"]["carried_forward"]
+    assert "double" in messages(result, "halve")
+
+
+def test_own_mistake_is_not_carried_forward(judge: Judge) -> None:
+    result = judged(judge, "def double(x):\n    return 3 * x\n\ndef halve(x):\n    return double(x) / 5\n")
+    assert result["exercises"]["halve"]["score"] == 0
+    assert not result["exercises"]["halve"]["carried_forward"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def double(x):\n    pass\n", "None"),
+        ("def double(x):\n    raise NotImplementedError()\n", "Nothing is written"),
+        ("def double(x):\n    return x.nothing\n", "AttributeError"),
+        ("def double(x):\n    return undefined_name\n", "undefined_name"),
+        ("def double(x)\n    return 2 * x\n", "SyntaxError"),
+        ("double = None\n", "TypeError"),
+        ("", "not defined"),
+        ("def double(x):\n    return 'two'\n", "str"),
+        ("def double(x):\n    return [x, x]\n", "list"),
+        ("def double(x):\n    return x.to_sparse()\n", "sparse"),
+        ("def double(x):\n    return (2 * x)[:2]\n", "shape"),
+        ("def double(x):\n    return x * float('nan')\n", "nan"),
+        ("import os\ndef double(x):\n    os._exit(0)\n", "process ended"),
+        ("import os, signal\ndef double(x):\n    os.kill(os.getpid(), signal.SIGKILL)\n", "process ended"),
+        ("import ctypes\ndef double(x):\n    ctypes.string_at(0)\n", "process ended"),
+        ("import sys\ndef double(x):\n    sys.exit(0)\n", "SystemExit"),
+        ("def double(x):\n    return double(x)\n", "RecursionError"),
+        ("def double(x):\n    while True:\n        pass\n", "did not finish"),
+        ("def double(x):\n    return bytearray(1 << 40)\n", "MemoryError"),
+    ],
+)
+def test_failure_is_told_as_what_it_is_and_costs_nothing_elsewhere(judge: Judge, code: str, said: str) -> None:
+    result = judged(judge, code + "\n" if "SyntaxError" in said else code + "\n\ndef halve(x):\n    return x / 2\n")
+    assert result["score"] == 0
+    assert said in messages(result) + " ".join(result["oddities"])
+    if said != "SyntaxError":  # there the only cell is broken
+        assert result["bonus"] == 2
+
+
+EQUAL_TO_ALL = """
+class Equal:
+    def __eq__(self, other): return True
+    def __sub__(self, other): return 0
+    def __abs__(self): return 0
+    def __le__(self, other): return True
+    def __getattr__(self, name): return lambda *a, **k: self
+def double(x):
+    return Equal()
+"""
+SWITCHED_OFF = """
+import course_utils.checking.expect as e, course_utils.checking.verdict as v
+import course_utils.checking.unmet as u, torch, builtins
+e.Expectation.close_to = lambda self, *a, **k: self
+v.judge_criterion = lambda *a, **k: None
+u.Unmet.__init__ = lambda self, *a, **k: None
+torch.isclose = torch.allclose = lambda *a, **k: True
+builtins.isinstance = lambda *a: True
+def double(x):
+    return x
+"""
+FORGED = """
+import socket, json, struct, os, gc
+def double(x):
+    for o in gc.get_objects():
+        if isinstance(o, socket.socket):
+            body = json.dumps({"op": "result", "error": None, "result": 1.0, "changed": [], "passed": True}).encode()
+            o.sendall(struct.pack(">II", len(body), 0) + body)
+    return x
+"""
+LYING_TENSOR = """
+import torch
+class Lying(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, f, types, args=(), kwargs=None):
+        return torch.zeros(5)
+def double(x):
+    return x.as_subclass(Lying)
+"""
+OVERSIZED = "import torch\ndef double(x):\n    return torch.zeros(1 << 26, dtype=torch.float64)\n"
+
+
+@pytest.mark.parametrize("code", [EQUAL_TO_ALL, SWITCHED_OFF, FORGED, LYING_TENSOR, OVERSIZED])
+def test_no_point_is_earned_by_deceit(judge: Judge, code: str) -> None:
+    assert judged(judge, code)["score"] == 0
+
+
+SPY = """
+import os
+def read(path):
+    try:
+        return open(path).read()
+    except OSError as error:
+        return "refused"
+hidden = "{root}/solutions/{name}/hidden_checks.py"
+seen = [read(p) for p in ("/etc/passwd", "/etc/shadow", "/proc/self/environ", "/proc/1/cmdline", hidden)]
+listed = []
+for place in ("/proc", "/home", "/root/.ssh", "{root}", "/course"):
+    try:
+        listed += os.listdir(place)
+    except OSError:
+        pass
+def double(x):
+    raise ValueError(repr((seen, listed, sorted(os.environ))))
+"""
+
+
+def test_jail_shows_nothing_of_the_machine(judge: Judge) -> None:
+    root, name = judge.assignment.root, judge.assignment.name
+    text = messages(judged(judge, SPY.replace("{root}", str(root)).replace("{name}", name)))
+    assert "'refused', 'refused', 'refused', 'refused', 'refused'" in text
+    assert "hidden" not in text
+    assert "solutions" not in text
+
+
+NETWORK = """
+import socket
+def double(x):
+    said = []
+    for family, address in ((socket.AF_INET, ("127.0.0.1", 80)), (socket.AF_INET, ("8.8.8.8", 53))):
+        s = socket.socket(family)
+        s.settimeout(0.3)
+        try:
+            s.connect(address)
+            said.append("connected")
+        except OSError as error:
+            said.append("no network")
+    raise ValueError(str(said))
+"""
+
+
+def test_jail_has_no_network(judge: Judge) -> None:
+    text = messages(judged(judge, NETWORK))
+    assert "connected" not in text
+    assert "['no network', 'no network']" in text
+
+
+def test_state_of_one_submission_does_not_reach_the_next(judge: Judge) -> None:
+    litter = (
+        "open('/tmp/left', 'w').write('x')\nopen('/dev/shm/left', 'w').write('x')\nimport torch\ntorch.zeros = None\n"
+    )
+    judged(judge, litter + RIGHT)
+    finds = "import os, torch\nassert not os.listdir('/tmp') and not os.listdir('/dev/shm')\ntorch.zeros(2)\n"
+    assert judged(judge, finds + RIGHT)["oddities"] == []
+
+
+def test_state_of_one_exercise_does_not_reach_the_next(judge: Judge) -> None:
+    code = (
+        "calls = []\ndef double(x):\n    calls.append(1)\n    return 2 * x\n\n"
+        "def halve(x):\n    assert not calls\n    return x / 2\n"
+    )
+    result = judged(judge, code)
+    assert (result["score"], result["bonus"]) == (2.5, 2)
+
+
+def test_cell_that_ends_the_process_is_left_out(judge: Judge) -> None:
+    cells = [{"cell_type": "code", "source": s, "metadata": {}, "outputs": []} for s in RIGHT.split("\n\n\n")]
+    cells[0]["source"] += "\nimport os\nos._exit(0)"
+    data = json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}).encode()
+    result = judged(judge, read_notebook_bytes(data, judge.assignment.exercises))
+    assert (result["score"], result["bonus"]) == (0, 2)
+    assert any("ended the process" in o for o in result["oddities"])
+
+
+def test_time_of_a_submission_is_limited(tiny_root: Path, tiny_zygote: Zygote) -> None:
+    short = Judge(load_assignment("tiny_doubling", tiny_root), tiny_zygote, "s", TimeLimits(5.0, 5.0, 1.5))
+    result = judged(short, "def double(x):\n    while True: pass\n\ndef halve(x):\n    return x / 2\n")
+    assert result["score"] == 0
+    assert "used up its 1.5 seconds" in messages(result)

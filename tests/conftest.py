@@ -1,0 +1,30 @@
+"""What all tests share: one thread, and one jail for the tests that need one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+sys.path.insert(0, str(Path(__file__).parent / "autograder"))
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with the made-up assignment."""
+    from tiny_assignment import write_tiny_assignment
+
+    return write_tiny_assignment(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="session")
+def tiny_zygote(tiny_root: Path) -> Iterator[object]:
+    """A jailed zygote for the made-up assignment; importing torch in it takes seconds, so there is one."""
+    from autograder.jail import Zygote
+
+    with Zygote(tiny_root / "assignments" / "tiny_doubling" / "checks.py") as zygote:
+        yield zygote

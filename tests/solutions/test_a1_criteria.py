@@ -1,0 +1,111 @@
+"""The criteria of Assignment 1 against right, unusual, wrong and worthless solutions."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import pytest
+import torch
+
+from assignments.a1_linear_classifiers import checks
+from course_utils.checking import (
+    Alternative,
+    ExerciseResult,
+    LocalStudent,
+    Mistake,
+    exercises_of,
+    judge_exercise,
+    variants_of,
+)
+from solutions.a1_linear_classifiers import alternatives, hidden_checks, mistakes
+
+SOURCE = Path(inspect.getfile(hidden_checks)).with_name("a1_linear_classifiers.py")
+EXERCISES = exercises_of(checks)
+MISTAKES = [v for v in variants_of(mistakes) if isinstance(v, Mistake)]
+ALTERNATIVES = [v for v in variants_of(alternatives) if isinstance(v, Alternative)]
+SECRETS = [f"secret {k}" for k in range(5)]
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Any]:
+    """The reference solution: the notebook's exercise cells, and nothing of its experiments."""
+    namespace: dict[str, Any] = {"torch": torch}
+    for cell in jupytext.read(SOURCE).cells:
+        if "exercise" in cell.metadata:
+            exec(compile(cell.source, f"<{cell.metadata['exercise']}>", "exec"), namespace)
+    return namespace
+
+
+def judged(exercise: str, namespace: dict[str, Any], secret: str) -> ExerciseResult:
+    return judge_exercise(EXERCISES[exercise], LocalStudent(namespace), secret)
+
+
+def unmet(result: ExerciseResult) -> dict[str, str]:
+    return {c.criterion.name: c.message for c in result.criteria if not c.passed}
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize("secret", SECRETS)
+def test_reference_meets_every_criterion(exercise: str, secret: str, reference: dict[str, Any]) -> None:
+    assert unmet(judged(exercise, reference, secret)) == {}
+
+
+@pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
+def test_alternative_gets_full_marks(variant: Alternative) -> None:
+    solution = variant.solution() if inspect.isclass(variant.solution) else variant.solution
+    for secret in SECRETS:
+        assert unmet(judged(variant.exercise, {variant.exercise: solution}, secret)) == {}
+
+
+@pytest.mark.parametrize("variant", MISTAKES, ids=lambda v: v.name)
+def test_mistake_fails_exactly_what_it_breaks(variant: Mistake) -> None:
+    for secret in SECRETS:
+        result = judged(variant.exercise, {variant.exercise: variant.solution}, secret)
+        assert set(unmet(result)) == set(variant.caught_by)
+        assert 0 < result.score < result.max_score
+
+
+def test_every_exercise_has_mistakes_alternatives_and_hidden_criteria() -> None:
+    for name, exercise in EXERCISES.items():
+        assert any(v.exercise == name for v in MISTAKES)
+        assert any(v.exercise == name for v in ALTERNATIVES)
+        for visible in (True, False):
+            assert any(c.visible is visible and not c.contract for c in exercise.criteria) or not visible
+        assert any(c.name not in ("takes_any_layout", "keeps_precision") for c in exercise.criteria if not c.visible)
+
+
+def test_every_mistake_tells_something_of_its_own() -> None:
+    for name in EXERCISES:
+        told = [v.says for v in MISTAKES if v.exercise == name]
+        assert len(set(told)) == len(told)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize("fill", [0.0, 1.0, float("nan"), float("inf")])
+def test_a_constant_earns_nothing(exercise: str, fill: float, reference: dict[str, Any]) -> None:
+    """Numbers of the right form, but nothing computed: no points, and no criterion breaks over NaN or infinity."""
+
+    def constant(*args: Any, **kwargs: Any) -> Any:
+        right = reference[exercise](*args, **kwargs)
+        if isinstance(right, tuple):
+            return tuple(torch.full_like(r, fill) for r in right)
+        return torch.full_like(right, fill) if isinstance(right, torch.Tensor) else fill
+
+    result = judged(exercise, {exercise: constant}, SECRETS[0])
+    if exercise == "standardizer" and fill == 1.0:  # right for the std of constant features, and only there
+        assert {c.criterion.name for c in result.criteria if c.passed and not c.criterion.contract} == {
+            "constant_features_get_one"
+        }
+    else:
+        assert result.score == 0
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize("result", [None, "ten", [], (1,), {}, [[1.0]], True])
+def test_a_result_of_the_wrong_type_earns_nothing(exercise: str, result: Any) -> None:
+    found = judged(exercise, {exercise: lambda *args, **kwargs: result}, SECRETS[0])
+    assert found.score == 0
+    assert all(c.message for c in found.criteria)
