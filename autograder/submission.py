@@ -25,10 +25,11 @@ from autograder.runner.frames import readable
 NOTHING: Mapping[str, str] = MappingProxyType({})
 MAX_BYTES = 32 << 20
 MAX_CELLS = 5_000
-MAX_SOURCE = 200_000  # characters of one cell
-MAX_CODE = 1_000_000  # characters of all code cells; a syntax tree takes a hundred times as much memory
+MAX_SOURCE = 100_000  # characters of one cell
+MAX_CODE = 400_000  # characters of all code cells; a syntax tree takes a hundred times as much memory
 MAX_NESTING = 200  # of a cell's syntax tree, whose readers are recursive
-MAX_MAGICS = 50  # lines of a cell; IPython reads the cell again for each
+MAX_MAGICS = 1_000_000  # characters, times lines with magics: IPython reads the cell again for each
+MAX_PIECES = 50  # of a cell's assignments that are run one by one
 
 
 # A cell magic makes a string of the cell; without these the cell does the same, and can be read.
@@ -252,9 +253,8 @@ def _read_cells(
     submission.defined = set(places)
     for exercise, numbers in places.items():
         if len(numbers) > 1:
-            submission.oddities.append(
-                f"{exercise} is defined in {len(numbers)} cells ({', '.join(map(str, numbers))}); the last one counts."
-            )
+            shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
+            submission.oddities.append(f"{exercise} is defined in {len(numbers)} cells ({shown}); the last one counts.")
     kept |= _needed([c.tree for cells in kept.values() for c in cells if c.tree], others)
     submission.cells = [cell for n in sorted(kept) for cell in kept[n]]
 
@@ -266,7 +266,7 @@ def _parse(source: str) -> tuple[str, ast.Module | None, str]:
         try:
             tree = ast.parse(program)
         except SyntaxError:
-            if not 0 < len(_MAGIC_LINE.findall(program)) <= MAX_MAGICS:
+            if not 0 < len(_MAGIC_LINE.findall(program)) * len(program) <= MAX_MAGICS:
                 raise
             program = TransformerManager().transform_cell(program)
             tree = ast.parse(program)
@@ -406,7 +406,7 @@ def _pieces(other: _Other, chosen: set[ast.stmt]) -> list[StudentCell]:
     for statement in other.tree.body:
         if statement not in chosen:
             continue
-        if isinstance(statement, ast.Assign | ast.AnnAssign):
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and len(pieces) < 2 * MAX_PIECES:
             pieces += [[statement], []]
         else:
             pieces[-1].append(statement)

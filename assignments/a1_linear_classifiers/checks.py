@@ -92,7 +92,9 @@ def svm_problem(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     N, d, _ = sizes(draw)
     w, b, X, kind = draw.normal(d), away_from_zero(draw), draw.normal(N, d), torch.arange(N) % 4
     y = draw.signs(N)
-    while not _both_signs(y[kind < 2]) or any(bool(y[among].sum() == 0) for among in (kind < 2, kind == 1, kind == 2)):
+    while not _both_signs(y[kind < 2]) or any(
+        bool(y[among].sum() == 0) for among in (kind < 2, kind == 1, kind == 2, kind > 1)
+    ):
         y = draw.signs(N)  # both classes violate the margin, and no sum of labels that matters is 0
     low, high = torch.tensor([[-3.0, 0.1, 1.1, 2.1], [-0.2, 0.9, 1.9, 4.0]], dtype=draw.dtype)[:, kind]
     margins = low + (high - low) * draw.uniform(0, 1, N)

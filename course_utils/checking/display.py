@@ -161,15 +161,15 @@ def picture(comparison: Comparison) -> str:
             f'<rect x="{x - 1}" y="{y - 1}" width="{cell + 1}" height="{cell + 1}" fill="none" '
             'stroke="currentColor" stroke-width="2"/>'
         )
-    note = (
-        f"rows {r0}–{r1 - 1}, columns {c0}–{c1 - 1} of {rows[0].shape[0]} × {rows[0].shape[1]}; "
-        "orange is positive, blue negative; the frame marks the largest difference"
-    )
-    parts.append(f'<text x="4" y="{height + 36}">{note}</text>')
+    shown = f"entries {c0} to {c1 - 1} of {rows[0].shape[1]}"
+    if len(shape) == 2:
+        shown = f"rows {r0} to {r1 - 1} of {rows[0].shape[0]}, columns {c0} to {c1 - 1} of {rows[0].shape[1]}"
     total = max(3 * step - gap + 8, 560)
     return (
-        f'<svg role="img" aria-label="expected, yours and their difference" width="{total}" height="{height + 44}" '
-        f'viewBox="0 0 {total} {height + 44}" style="max-width:100%;margin-top:.4em">{"".join(parts)}</svg>'
+        f'<svg role="img" aria-label="expected, yours and their difference" width="{total}" height="{height + 26}" '
+        f'viewBox="0 0 {total} {height + 26}" style="max-width:100%;margin-top:.4em">{"".join(parts)}</svg>'
+        f'<div class="remark">{shown}; orange is positive, blue negative, grey near 0; the frame marks the largest '
+        "difference</div>"
     )
 
 

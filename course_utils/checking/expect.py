@@ -46,13 +46,18 @@ class Expectation:
         self.value = value
         self.name = name
 
+    @property
+    def _subject(self) -> str:
+        """The name as a sentence starts with it; a symbol such as "grad_W" or "p[i, k]" stays as it is."""
+        return "T" + self.name[1:] if self.name.startswith("the ") else self.name
+
     def _fail(self, message: str, kind: str = "value", causes: Sequence[str] = ()) -> Unmet:
         return Unmet(message, kind, list(causes))
 
     def _something(self) -> None:
         if self.value is None:
             raise self._fail(
-                f"{self.name.capitalize() if self.name == 'the result' else self.name} is None.",
+                f"{self._subject} is None.",
                 "nothing written",
                 ["The function ends without `return`, or returns before its result is ready."],
             )
@@ -115,8 +120,7 @@ class Expectation:
                 value = got[index].item()
                 place = f" at index {index}" if index else ""
                 raise self._fail(
-                    f"{self.name.capitalize() if self.name == 'the result' else self.name} is {value}{place}; "
-                    f"{int(bad.sum())} of {got.numel()} entries are not finite.",
+                    f"{self._subject} is {value}{place}; {int(bad.sum())} of {got.numel()} entries are not finite.",
                     causes=[_not_finite_cause(value)],
                 )
         return self
@@ -171,7 +175,7 @@ class Expectation:
         count = f" {int(wrong.sum())} of {wide.numel()} entries differ." if wide.ndim else ""
         reason = f" ({because})" if because else ""
         message = (
-            f"{self.name.capitalize() if self.name == 'the result' else self.name} differs from what is expected"
+            f"{self._subject} differs from what is expected"
             f"{reason}: largest difference{place}, expected {_number(wide[worst])}, got {_number(wide_got[worst])}."
             f"{count}"
         )
@@ -188,7 +192,7 @@ class Expectation:
                 worst = tuple(wrong.nonzero()[0].tolist())
                 comparison = Comparison(expected.to(torch.float64), got.to(torch.float64), worst)
                 raise Unmet(
-                    f"{self.name.capitalize() if self.name == 'the result' else self.name} differs at {int(wrong.sum())} of "
+                    f"{self._subject} differs at {int(wrong.sum())} of "
                     f"{wrong.numel()} entries, first at index {worst}: expected {_number(expected[worst])}, "
                     f"got {_number(got[worst])}.",
                     comparison=comparison,

@@ -241,10 +241,10 @@ def svm_cost_as_float(w, b, X, y, lam):
 @mistake(
     "binary_svm_gradients",
     caught_by=("gradient_of_w", "gradient_of_b"),
-    says="The labels are treated as 0 and 1 and mapped to −1 and +1, but they are −1 and +1 already: −1 becomes −3.",
+    says="The labels are treated as 0 and 1, so the examples of the negative class contribute nothing. They are −1 and +1.",
 )
-def svm_gradients_labels_mapped_again(w, b, X, y, lam):
-    t = 2 * y - 1
+def svm_gradients_labels_zero_and_one(w, b, X, y, lam):
+    t = (y > 0).to(X.dtype)
     g = -t * (t * (X @ w + b) < 1) / len(y)
     return X.T @ g + 2 * lam * w, g.sum()
 

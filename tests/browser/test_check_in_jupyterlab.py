@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -21,8 +22,8 @@ SCREENSHOTS = ROOT / "build" / "screenshots"
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A JupyterLab on a student's folder with three notebooks."""
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A JupyterLab on a student's folder with three notebooks: its address and its home folder."""
     folder = tmp_path_factory.mktemp("student")
     assignment = load_assignment("a1", ROOT)
     shutil.copy(assignment.folder / "checks.py", folder)
@@ -37,22 +38,19 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         nbformat.write(notebook, folder / f"{name}.ipynb")
     home = tmp_path_factory.mktemp("home")
     process, address = start_lab(folder, home)
-    yield address
+    yield address, home
     process.terminate()
     process.wait(timeout=20)
 
 
-def open_and_run(browser: Browser, lab: str, notebook: str, theme: str) -> Page:
+def open_and_run(browser: Browser, lab: tuple[str, Path], notebook: str, theme: str) -> Page:
     """Open a notebook in a theme, run all its cells, and wait for the table."""
-    context = browser.new_context(viewport={"width": 1200, "height": 1000})
-    page = context.new_page()
-    setting = json.dumps({"raw": json.dumps({"theme": f"JupyterLab {theme}"})})
-    page.request.put(
-        f"{lab}/lab/api/settings/@jupyterlab/apputils-extension:themes",
-        data=setting,
-        headers={"Content-Type": "application/json"},
-    )
-    page.goto(f"{lab}/lab/workspaces/{notebook}{theme}/tree/{notebook}.ipynb")
+    address, home = lab
+    themes = home / "jupyter" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    themes.mkdir(parents=True, exist_ok=True)
+    (themes / "themes.jupyterlab-settings").write_text(json.dumps({"theme": f"JupyterLab {theme}"}))
+    page = browser.new_context(viewport={"width": 1200, "height": 1000}).new_page()
+    page.goto(f"{address}/lab/workspaces/{notebook}{theme}/tree/{notebook}.ipynb")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
     page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=60_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -69,8 +67,9 @@ def open_and_run(browser: Browser, lab: str, notebook: str, theme: str) -> Page:
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_wrong_exercise_shows_message_and_picture(browser: Browser, lab: str, theme: str) -> None:
+def test_wrong_exercise_shows_message_and_picture(browser: Browser, lab: tuple[str, Path], theme: str) -> None:
     page = open_and_run(browser, lab, "wrong", theme)
+    assert page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower()
     table = page.locator(".course-check").first
     expect(table).to_contain_text("✗ not met")
     expect(table).to_contain_text("expected")
@@ -87,12 +86,12 @@ def test_wrong_exercise_shows_message_and_picture(browser: Browser, lab: str, th
     assert abs(sum(colours[0]) - sum(colours[1])) > 300, colours
 
 
-def test_empty_exercise_says_that_nothing_is_written(browser: Browser, lab: str) -> None:
+def test_empty_exercise_says_that_nothing_is_written(browser: Browser, lab: tuple[str, Path]) -> None:
     page = open_and_run(browser, lab, "empty", "Light")
     expect(page.locator(".course-check").first).to_contain_text("softmax: nothing is written yet.")
 
 
-def test_right_exercise_has_all_criteria_met(browser: Browser, lab: str) -> None:
+def test_right_exercise_has_all_criteria_met(browser: Browser, lab: tuple[str, Path]) -> None:
     page = open_and_run(browser, lab, "right", "Light")
     table = page.locator(".course-check").first
     expect(table).to_contain_text("criteria are met.")

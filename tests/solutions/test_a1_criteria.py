@@ -89,6 +89,8 @@ def test_a_constant_earns_nothing(exercise: str, fill: float, reference: dict[st
     """Numbers of the right form, but nothing computed: no points, and no criterion breaks over NaN or infinity."""
 
     def constant(*args: Any, **kwargs: Any) -> Any:
+        if "epochs" in kwargs:
+            kwargs["epochs"] = 0  # or it would be the reference that calls `gradients`
         right = reference[exercise](*args, **kwargs)
         if isinstance(right, tuple):
             return tuple(torch.full_like(r, fill) for r in right)
