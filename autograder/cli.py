@@ -76,6 +76,12 @@ def _settings(assignment: Any, isolation: str, folder: Path | None = None) -> An
     return Settings(assignment.name, assignment.root, secret, isolation)
 
 
+def _result_of(outcome: Any) -> dict[str, Any]:
+    if outcome.failure:
+        raise CourseError(f"This could not be judged, by a fault of the autograder: {outcome.failure}")
+    return outcome.result
+
+
 def _print_result(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
@@ -109,7 +115,7 @@ def judge(
     loaded = load_assignment(assignment)
     submission = read_notebook(notebook, loaded.exercises, loaded.experiments)
     (outcome,) = judge_all(_settings(loaded, isolation), [("", submission)], workers=1)
-    _print_result(outcome.result, as_json)
+    _print_result(_result_of(outcome), as_json)
 
 
 @command
@@ -131,7 +137,7 @@ def try_(
         raise CourseError(f"{file} cannot be read as text: {error}.") from None
     submission = read_program(text, loaded.exercises, file.name)
     (outcome,) = judge_all(_settings(loaded, isolation), [("", submission)], workers=1, reference_first=True)
-    _print_result(outcome.result, as_json)
+    _print_result(_result_of(outcome), as_json)
 
 
 @command
@@ -243,6 +249,7 @@ def grade(
     from autograder.atomic_write import atomic_write
     from autograder.course import read_course
     from autograder.grade import grade as grade_course
+    from autograder.gradebook import shown_url
     from autograder.summary import summary_csv
     from autograder.tables import class_table
 
@@ -267,10 +274,14 @@ def grade(
     out.print(class_table(graded.results))
     out.print(
         f"{len(graded.judged)} judged, {len(graded.results) - len(graded.judged)} unchanged, "
-        f"{len(graded.missing)} without a submission. Marks: {there.db_url}; table: {table}",
+        f"{len(graded.missing)} without a submission. Marks: {shown_url(there.db_url)}; table: {table}",
         highlight=False,
         soft_wrap=True,
     )
+    for student, why in graded.failed.items():
+        err.print(f"Not judged, by a fault of the autograder: {student}: {why}", markup=False, soft_wrap=True)
+    if graded.failed:
+        raise typer.Exit(1)
 
 
 @command
@@ -322,6 +333,7 @@ def demo(
     """Grade a class of simulated students, from notebook to gradebook and feedback; nothing is downloaded."""
     from autograder.assignment import load_assignment
     from autograder.demo import run_demo
+    from autograder.gradebook import shown_url
     from autograder.tables import class_table
 
     _warn_of_no_isolation(isolation)
@@ -336,7 +348,7 @@ def demo(
     out.print(class_table(made.graded.results, {s.name: s.story for s in made.students}))
     there = made.course.folder
     out.print(
-        f"Gradebook: {made.course.db_url}\nFeedback:  {there / 'feedback'} ({len(made.pages)} pages, "
+        f"Gradebook: {shown_url(made.course.db_url)}\nFeedback:  {there / 'feedback'} ({len(made.pages)} pages, "
         f"for example {made.pages[-1]})\nSummary:   {made.table}\n"
         f"Notebooks: {there / 'handed_in'} (as handed in), {there / 'autograded'} (as graded)\n"
         f"Look at it in nbgrader: cd {there} && jupyter lab, menu Nbgrader, Formgrader",

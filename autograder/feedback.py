@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from nbgrader.converters import GenerateFeedback
@@ -13,6 +15,7 @@ from traitlets.config import Config
 
 from autograder.course import Course
 from autograder.errors import CourseError
+from autograder.workers import usable_cores
 
 # nbgrader's page loads scripts from elsewhere for mathematics; a feedback page shows a student's work to others.
 MATHJAX = "https://cdnjs.cloudflare.com"
@@ -23,7 +26,12 @@ POLICY = (
 
 
 def make_feedback(
-    course: Course, assignment: str, *, force: bool = False, progress: Callable[[], None] = lambda: None
+    course: Course,
+    assignment: str,
+    *,
+    force: bool = False,
+    workers: int | None = None,
+    progress: Callable[[], None] = lambda: None,
 ) -> list[Path]:
     """Make the feedback pages of an assignment.
 
@@ -35,6 +43,8 @@ def make_feedback(
         Name of the assignment.
     force : bool
         Make also the pages that are there and newer than what was graded.
+    workers : int, optional
+        Worker processes; as many as there are cores when not given.
     progress : callable
         Called after each page.
 
@@ -51,16 +61,33 @@ def make_feedback(
     graded = sorted((course.folder / "autograded").glob(f"*/{assignment}/{assignment}.ipynb"))
     if not graded:
         raise CourseError(f"Nothing of {assignment} is graded in {course.folder}; run `autograder grade` first.")
-    pages = []
+    pages, waiting = [], []
     for notebook in graded:
         student = notebook.parts[-3]
         page = course.folder / "feedback" / student / assignment / f"{assignment}.html"
-        if force or not page.is_file() or page.stat().st_mtime < notebook.stat().st_mtime:
-            _convert(course, assignment, student)
-            _restrict(page)
         pages.append(page)
-        progress()
+        if force or not page.is_file() or page.stat().st_mtime < notebook.stat().st_mtime:
+            waiting.append((student, page))
+        else:
+            progress()
+    workers = min(workers or usable_cores(), len(waiting))
+    if workers <= 1:
+        for student, page in waiting:
+            _make_page(course, assignment, student, page)
+            progress()
+        return pages
+    # nbconvert takes seconds for a notebook of this size.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(_make_page, course, assignment, student, page) for student, page in waiting]
+        for future in as_completed(futures):
+            future.result()
+            progress()
     return pages
+
+
+def _make_page(course: Course, assignment: str, student: str, page: Path) -> None:
+    _convert(course, assignment, student)
+    _restrict(page)
 
 
 def _convert(course: Course, assignment: str, student: str) -> None:

@@ -38,11 +38,14 @@ class Graded:
         The students whose submissions were judged in this run; the others were unchanged.
     missing : list of str
         Students known to the gradebook without a submission.
+    failed : dict
+        Why a submission could not be judged, by student; its marks are as they were.
     """
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     judged: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def grade(
@@ -109,6 +112,10 @@ def grade(
     with open_gradebook(db_url, course_id) as gradebook:
         for outcome in judge_all(settings, waiting, workers) if waiting else ():
             student = outcome.key
+            if outcome.failure:
+                graded.failed[student] = outcome.failure
+                progress()
+                continue
             notebook = rebuild(released, submissions.pop(student), outcome.result, outcome.tables)
             _write_autograded(course, assignment.name, student, notebook)
             stamp = timestamp(chosen[student])

@@ -14,7 +14,12 @@ MAX_OUTPUTS = 30  # of one cell
 MAX_TEXT = 20_000  # characters of one output
 MAX_PICTURE = 3 << 20  # bytes
 PICTURES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ESCAPES = re.compile(
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)"  # terminals' own
+    r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"  # control characters
+    r"|[\u202a-\u202e\u2066-\u2069]"  # what makes text read backwards
+    r"|[\ud800-\udfff]"  # halves of characters, which no file can hold
+)
 
 
 def harmless_text(value: object, limit: int = MAX_TEXT) -> str:

@@ -62,9 +62,12 @@ def judge_variants(
 
 
 def _row(variant: Mistake | Alternative, outcome: Outcome) -> Row:
+    row = Row(variant)
+    if outcome.failure:
+        row.faults.append(f"could not be judged: {outcome.failure}")
+        return row
     exercises = outcome.result["exercises"]
     own = exercises[variant.exercise]
-    row = Row(variant)
     row.caught_by = [c["name"] for c in own["criteria"] if not c["passed"]]
     row.points_lost = own["max_score"] - own["score"]
     row.diagnosis = own["diagnosis"]

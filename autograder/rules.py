@@ -630,7 +630,7 @@ def _is_hint(node: ast.AST) -> bool:
     return all(isinstance(n, allowed | ast.expr_context) for n in ast.walk(node))
 
 
-def constant_getattr(tree: ast.AST) -> ast.AST:
+def constant_getattr(tree: ast.Module) -> ast.Module:
     """Write `getattr(x, "name")` as `x.name`, so that it is read like any other attribute."""
 
     class Rewrite(ast.NodeTransformer):

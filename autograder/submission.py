@@ -280,14 +280,14 @@ def _parse(source: str) -> tuple[str, ast.Module | None, str]:
         return program, None, "cannot be read as Python"
     if _nesting(tree) > MAX_NESTING:
         return program, None, f"is nested more than {MAX_NESTING} deep, which cannot be read"
-    return program, constant_getattr(tree), ""  # type: ignore[return-value]
+    return program, constant_getattr(tree) if "getattr" in program else tree, ""
 
 
 def _without_cell_magics(source: str) -> str:
     lines = source.split("\n")
     for k, line in enumerate(lines):
         if _HARMLESS_MAGIC.match(line):
-            lines[k] = ""
+            lines[k] = "#"
         elif line.strip():
             break
     return "\n".join(lines)
@@ -416,9 +416,9 @@ def _pieces(other: _Other, chosen: set[ast.stmt]) -> list[StudentCell]:
 
 
 def _text(program: str, body: list[ast.stmt]) -> str:
-    """The statements as they stand in their cell, all else blank, so that lines keep their numbers."""
+    """The statements as they stand in their cell, comments in place of all else, so that lines keep their numbers."""
     lines = program.split("\n")
-    kept = [""] * len(lines)
+    kept = ["#"] * len(lines)  # IPython drops empty lines at the start
     for statement in body:
         decorators = getattr(statement, "decorator_list", [])
         first = min([statement.lineno, *(d.lineno for d in decorators)]) - 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import torch
 
 from autograder.assignment import load_assignment
+from autograder.errors import CourseError
 from autograder.jail import Zygote
 from autograder.judge import Judge
 from autograder.runner.namespaces import Limits
@@ -20,6 +23,7 @@ from autograder.session import TimeLimits
 from autograder.submission import Submission
 from course_utils.checking.display import exercise_html
 
+log = logging.getLogger(__name__)
 _judge: Judge | None = None
 
 
@@ -63,12 +67,15 @@ class Outcome:
         For each exercise the table of its criteria as HTML.
     seconds : float
         Wall time of judging.
+    failure : str
+        Why there is no result: a fault of the engine's that this submission brought out; empty as a rule.
     """
 
     key: str
     result: dict[str, Any]
     tables: dict[str, str]
     seconds: float
+    failure: str = ""
 
 
 def usable_cores() -> int:
@@ -112,7 +119,12 @@ def judge_all(
         futures = [pool.submit(_judge_one, key, submission, *how) for key, submission in waiting]
         try:
             for future in as_completed(futures):
-                yield future.result()
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    raise CourseError(
+                        "A worker process was killed, perhaps for want of memory; run the same command again to go on."
+                    ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -137,6 +149,12 @@ def _judge_one(key: str, submission: Submission, reference_first: bool, affected
 
 
 def _outcome(judge: Judge, key: str, submission: Submission, reference_first: bool, affected_only: bool) -> Outcome:
-    judged = judge.judge(submission, reference_first, affected_only)
+    try:
+        judged = judge.judge(submission, reference_first, affected_only)
+    except CourseError:
+        raise
+    except Exception as error:
+        log.exception("%s could not be judged", key)
+        return Outcome(key, {}, {}, 0.0, f"{type(error).__name__}: {error}")
     tables = {name: exercise_html(e.result) for name, e in judged.exercises.items()}
     return Outcome(key, judged.to_json(), tables, judged.seconds)

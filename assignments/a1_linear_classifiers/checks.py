@@ -148,7 +148,8 @@ def population_std(student: Student, draw: Draw) -> None:
     """The standard deviation of every feature, with the sum of squares divided by N."""
     X = features(draw)
     (_, of_one), (_, std) = (expect(student.standardizer(part)).parts("mean", "std") for part in (X[:1], X))
-    expect(of_one, "std of a single example").finite()  # dividing by N − 1 = 0 shows as NaN
+    of_one = expect(of_one, "std").shape(X.shape[1]).tensor()
+    expect(of_one).all(~of_one.isnan(), "std of a single example is NaN, as by a division by N − 1 = 0")
     variance = sum((x - sum(X) / len(X)) ** 2 for x in X) / len(X)
     expect(std, "std").close_to(variance**0.5, because="the root of the mean squared distance from the mean")
 
@@ -227,7 +228,7 @@ def add_cost_criteria(exercise: Exercise, problem: Call, call: Call) -> None:
         other = scalar(call(student, 2 * X, y, W, b, 0.0))
         expect(once).all(once != other, "the loss is the same whatever the examples are")
         twice = call(student, torch.cat([X, X]), torch.cat([y, y]), W, b, 0.0)
-        expect(twice, "the loss with every example twice").close_to(once)
+        expect(twice, "the loss with every example twice").close_to(once, because="the loss with each once")
 
     @exercise.criterion(points=1)
     def regulariser(student: Student, draw: Draw) -> None:
@@ -272,7 +273,8 @@ def add_gradient_criteria(
         once = one_vector(call(student, X, y, W, b, 0.0))
         expect(once).all(bool((once != 0).any()), "every entry of both gradients is 0")
         twice = one_vector(call(student, torch.cat([X, X]), torch.cat([y, y]), W, b, 0.0))
-        expect(twice, "grad_W and grad_b, in one vector, with every example twice").close_to(once)
+        name = "the vector of all entries of grad_W and grad_b, with every example twice,"
+        expect(twice, name).close_to(once, because="the gradients with each once")
 
     @exercise.criterion(points=0.5)
     def regulariser(student: Student, draw: Draw) -> None:
@@ -380,15 +382,15 @@ def weighted_sums(student: Student, draw: Draw) -> None:
     """Score k of an example is the sum of its features, weighted by column k of W (b = 0 here)."""
     X, _, W, b = problem(draw)
     expected = torch.stack([torch.stack([sum(x * column) for column in W.T]) for x in X])
-    expect(student.linear_scores(X, W, torch.zeros_like(b)), "the scores").close_to(expected)
+    expect(student.linear_scores(X, W, torch.zeros_like(b))).close_to(expected)
 
 
 @linear_scores.criterion(points=0.5)
 def bias_is_added(student: Student, draw: Draw) -> None:
     """b is added to the scores of every example."""
     X, _, W, b = problem(draw)
-    without = finite(student.linear_scores(X, W, torch.zeros_like(b)), len(X), len(b), name="the scores")
-    expect(student.linear_scores(X, W, b), "the scores").close_to(
+    without = finite(student.linear_scores(X, W, torch.zeros_like(b)), len(X), len(b))
+    expect(student.linear_scores(X, W, b)).close_to(
         torch.stack([row + b for row in without]), because="the scores where b = 0, plus b"
     )
 
@@ -396,7 +398,7 @@ def bias_is_added(student: Student, draw: Draw) -> None:
 add_contract(
     linear_scores,
     lambda draw: (draw.normal(9, 4), draw.normal(4, 3), draw.normal(3)),
-    [Form("the scores", (9, 3))],
+    [Form("the result", (9, 3))],
 )
 
 
@@ -407,7 +409,7 @@ def larger_scores_win(student: Student, scores: Tensor, probs: Tensor) -> None:
     """Raising a score raises its probability; without this, equal probabilities would pass as well-behaved."""
     raised = scores.clone()
     raised[0, 0] += 1
-    now = expect(student.softmax(raised), "the probabilities").shape(*scores.shape).tensor()
+    now = expect(student.softmax(raised)).shape(*scores.shape).tensor()
     expect(now).all(now[0, 0] > probs[0, 0], "a larger score does not give a larger probability")
 
 
@@ -417,15 +419,15 @@ def follows_the_exponentials(student: Student, draw: Draw) -> None:
     N, _, K = sizes(draw)
     for _ in range(2):
         scores = draw.normal(N, K)
-        probs = expect(student.softmax(scores), "the probabilities").shape(N, K).tensor()
-        expect(probs / probs[:, :1], "p[i, k] / p[i, 0]").close_to(torch.exp(scores - scores[:, :1]))
+        probs = expect(student.softmax(scores)).shape(N, K).tensor()
+        expect(probs / probs[:, :1], "the ratio p[i, k] / p[i, 0]").close_to(torch.exp(scores - scores[:, :1]))
 
 
 @softmax.criterion(points=0.5, contract=True)
 def rows_sum_to_one(student: Student, draw: Draw) -> None:
     """Every row of the result is non-negative and sums to one."""
     N, _, K = sizes(draw)
-    probs = expect(student.softmax(draw.normal(N, K)), "the probabilities").shape(N, K).tensor()
+    probs = expect(student.softmax(draw.normal(N, K))).shape(N, K).tensor()
     expect(probs).all(probs >= 0, "a probability is negative")
     expect(probs.sum(1), "the sum of a row").close_to(torch.ones(N, dtype=torch.float64))
 
@@ -435,16 +437,16 @@ def no_overflow(student: Student, draw: Draw) -> None:
     """Scores around 1000 and −1000 do no harm: adding a number to all scores changes nothing."""
     N, _, K = sizes(draw)
     scores = draw.normal(N, K)
-    usual = finite(student.softmax(scores), N, K, name="the probabilities")
+    usual = finite(student.softmax(scores), N, K)
     for shift in (1000.0, -1000.0):
         shifted = student.softmax(scores + shift)
-        expect(shifted, f"the probabilities for scores around {shift:g}").close_to(usual)
+        expect(shifted, f"the result for scores around {shift:g}").close_to(usual)
     apart = torch.where(torch.arange(N * K).reshape(N, K) % K == draw.integer(0, K), scores + 1000, scores - 1000)
-    expect(student.softmax(apart), "the probabilities for scores of 1000 beside −1000").finite()
+    expect(student.softmax(apart), "the result for scores of 1000 beside −1000").finite()
     larger_scores_win(student, scores, usual)
 
 
-add_contract(softmax, lambda draw: (draw.normal(5, 3),), [Form("the probabilities", (5, 3))])
+add_contract(softmax, lambda draw: (draw.normal(5, 3),), [Form("the result", (5, 3))])
 
 
 cross_entropy = Exercise("cross_entropy", forbidden=FORBIDDEN)
@@ -470,7 +472,7 @@ def mean_over_examples(student: Student, draw: Draw) -> None:
     once, other = scalar(student.cross_entropy(scores, y)), scalar(student.cross_entropy(2 * scores, y))
     expect(once).all(once != other, "the loss is the same whatever the scores are")
     twice = student.cross_entropy(torch.cat([scores, scores]), torch.cat([y, y]))
-    expect(twice, "the loss with every example twice").close_to(once)
+    expect(twice, "the loss with every example twice").close_to(once, because="the loss with each once")
 
 
 @cross_entropy.criterion(points=0.5)
@@ -653,7 +655,7 @@ def hinge_mean_over_examples(student: Student, draw: Draw) -> None:
     once, other = scalar(student.multiclass_hinge(scores, y)), scalar(student.multiclass_hinge(2 * scores, y))
     expect(once).all(once != other, "the loss is the same whatever the scores are")
     twice = student.multiclass_hinge(torch.cat([scores, scores]), torch.cat([y, y]))
-    expect(twice, "the loss with every example twice").close_to(once)
+    expect(twice, "the loss with every example twice").close_to(once, because="the loss with each once")
 
 
 add_contract(
@@ -753,7 +755,7 @@ class Training:
         if not bool(same.any(1).all()):
             raise Unmet("gradients was called with examples that are not among those given.")
         examples, weights = same.long().argmax(1), self._numbers[2][labels.long().argmax(1)]
-        lam = self.lam if call.get("lam") == self.lam else 0.0
+        lam = self.lam if isinstance(call.get("lam"), float) and call["lam"] == self.lam else 0.0
         time = 1 + self.growing * len(self.calls)
         answer = tuple(torch.tensordot(weights, n[examples] + lam, dims=1) * time for n in self._numbers[:2])
         self.calls.append({**call, "positional": len(positional), "examples": examples, "answer": answer})
@@ -773,6 +775,11 @@ class Training:
     def batch_sizes(self) -> list[int]:
         """The number of examples of every batch."""
         return [len(c["examples"]) for c in self.batches]
+
+    def expect_sizes(self, *expected: int) -> None:
+        """The first batches have these sizes."""
+        got = self.batch_sizes[: len(expected)]
+        expect(got).all(got == list(expected), f"{self.N} examples, batch_size {self.batch_size}: batches of {got}")
 
     @property
     def used(self) -> Tensor:
@@ -841,11 +848,10 @@ def last_batch_is_what_is_left(student: Student, draw: Draw) -> None:
     size = draw.integer(5, 8)
     training = Training(draw, N=3 * size + 2, batch_size=size, epochs=3)
     training.run(student)
-    got, epoch = training.batch_sizes, [size, size, size, 2]
-    expect(got, "the list of batch sizes").equal((epoch * (len(got) // 4 + 1))[: max(len(got), 4)])
+    training.expect_sizes(*([size, size, size, 2] * max(1, len(training.batches) // 4)))
     training = Training(draw, N=size, batch_size=2 * size, epochs=2)
     training.run(student)
-    expect(training.batch_sizes[:1], "the list of batch sizes, of too few examples for one batch,").equal([size])
+    training.expect_sizes(size)
 
 
 @minibatch_gd.criterion(points=0.5)
@@ -966,7 +972,7 @@ def bce_mean_over_examples(student: Student, draw: Draw) -> None:
     once, other = scalar(student.binary_cross_entropy(scores, y)), scalar(student.binary_cross_entropy(2 * scores, y))
     expect(once).all(once != other, "the loss is the same whatever the scores are")
     twice = student.binary_cross_entropy(torch.cat([scores, scores]), torch.cat([y, y]))
-    expect(twice, "the loss with every example twice").close_to(once)
+    expect(twice, "the loss with every example twice").close_to(once, because="the loss with each once")
 
 
 @binary_cross_entropy.criterion(points=0.5, contract=True)
@@ -1045,7 +1051,7 @@ def random_images(draw: Draw, N: int) -> Tensor:
 
 def flipped(student: Student, images: Tensor, p: float, generator: torch.Generator) -> Tensor:
     """Which images the student's function changed, (N,)."""
-    result = expect(student.random_horizontal_flip(images, p, generator), "the images").shape(*images.shape).tensor()
+    result = expect(student.random_horizontal_flip(images, p, generator)).shape(*images.shape).tensor()
     return (result != images).flatten(1).any(1)
 
 
@@ -1056,7 +1062,7 @@ def mirrors_left_and_right(student: Student, draw: Draw) -> None:
     for _ in range(40):
         images = random_images(draw, draw.integer(1, 4))
         mirrored = torch.stack([images[..., 31 - column] for column in range(32)], -1)
-        result = expect(student.random_horizontal_flip(images, 0.5, draw.generator()), "the images")
+        result = expect(student.random_horizontal_flip(images, 0.5, draw.generator()))
         changed = (result.shape(*images.shape).tensor() != images).flatten(1).any(1)
         expected = torch.where(changed[:, None, None, None], mirrored, images)
         result.equal(expected)
@@ -1089,5 +1095,5 @@ def p_is_the_probability(student: Student, draw: Draw) -> None:
 add_contract(
     random_horizontal_flip,
     lambda draw: (random_images(draw, 6), 1.0, draw.generator()),
-    [Form("the images", (6, 3, 32, 32))],
+    [Form("the result", (6, 3, 32, 32))],
 )

@@ -7,6 +7,7 @@ an empty /tmp and /dev/shm, no /proc, no capabilities, and limits.  See user_nam
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -103,3 +104,5 @@ def limit_resources(limits: Limits, in_namespaces: bool) -> None:
         hard = resource.getrlimit(which)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(which, (value, value))
+    with contextlib.suppress(OSError):  # where the machine's memory runs out, this is what the kernel should end
+        Path("/proc/self/oom_score_adj").write_text("1000")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autograder.runner.frames import Channel, Decoder, Encoder, FrameError
+from autograder.runner.frames import Channel, Closed, Decoder, Encoder, FrameError
 from course_utils.checking.student import changed_arguments
 from course_utils.checking.values import Foreign, plain, snapshot, type_name
 
@@ -180,7 +180,12 @@ class Server:
         seen = dict.fromkeys(f"{w.category.__name__}: {w.message}"[:300] for w in caught)
         lines = [line[:300] for line in errors.getvalue().splitlines()[:20] if line.strip()]
         reply["remarks"] = [*list(seen)[:5], *lines[:5]]
-        self._channel.send(reply, encoder)
+        try:
+            self._channel.send(reply, encoder)
+        except Closed:
+            raise
+        except (FrameError, ValueError) as error:  # more than a frame holds, or an integer of too many digits
+            self._channel.send({"op": "result", "error": _error(error)})
 
 
 def _error(error: BaseException) -> dict[str, Any]:

@@ -114,13 +114,11 @@ def squares_cancel(X):
 @mistake(
     "standardizer",
     caught_by=("small_spread_is_kept", "keeps_precision"),
-    says="The inputs are converted to float32, which drops more than half of their digits.",
+    says="The std is computed from a float32 copy of X, which drops more than half of the digits.",
 )
-def standardizer_in_float32(X):
-    x = X.to(torch.float32)
-    std = x.std(0, correction=0)
-    std = torch.where((X[0] == X).all(0), torch.ones_like(std), std)
-    return x.mean(0).to(X.dtype), std.to(X.dtype)
+def std_in_float32(X):
+    std = X.to(torch.float32).std(0, correction=0)
+    return X.mean(0), torch.where((X[0] == X).all(0), torch.ones_like(std), std).to(X.dtype)
 
 
 @mistake(
@@ -241,7 +239,7 @@ def svm_cost_as_float(w, b, X, y, lam):
 @mistake(
     "binary_svm_gradients",
     caught_by=("gradient_of_w", "gradient_of_b"),
-    says="The labels are treated as 0 and 1, so the examples of the negative class contribute nothing. They are −1 and +1.",
+    says="The labels are treated as 0 and 1, so negative examples contribute nothing. They are −1 and +1.",
 )
 def svm_gradients_labels_zero_and_one(w, b, X, y, lam):
     t = (y > 0).to(X.dtype)
