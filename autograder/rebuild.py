@@ -79,11 +79,8 @@ def _check_outputs(exercise: dict[str, Any], table: str) -> list[Any]:
         if exercise["carried_forward"]
         else ""
     )
-    score = f"{exercise['score']:g}"
-    return [
-        new_output("display_data", data={"text/html": STYLE + table + diagnosis + carried, "text/plain": score}),
-        new_output("execute_result", data={"text/plain": score}, execution_count=1),
-    ]
+    text = f"{exercise['score']:g} of {exercise['max_score']:g} points"
+    return [new_output("display_data", data={"text/html": STYLE + table + diagnosis + carried, "text/plain": text})]
 
 
 def _summary(result: dict[str, Any]) -> Any:

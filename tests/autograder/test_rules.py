@@ -299,7 +299,8 @@ FINE = {
         "model = torch.nn.Linear(3, 4)\noptimizer = torch.optim.SGD(model.parameters())",
     ],
     "a helper class with a method called softmax": [
-        "class Head:\n    def __init__(self, k):\n        self.k = k\n    def softmax(self, s):\n        return s.exp()\n"
+        "class Head:\n    def __init__(self, k):\n        self.k = k\n"
+        "    def softmax(self, s):\n        return s.exp()\n"
         "    def forward(self, s):\n        return self.softmax(s)\n",
         body("head = Head(3)", "return head.forward(scores) + head.softmax(scores)"),
     ],
