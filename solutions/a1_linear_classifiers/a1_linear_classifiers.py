@@ -26,7 +26,7 @@
 #   and a few more.
 # - **Experiments** use your functions to train and to draw. They are complete: run them, from top to bottom, and
 #   look. They are not rerun for grading, but their figures are read together with your answers.
-# - **Predict first.** Many experiments begin with a question. Write your guess down *before* you run the cell. A wrong
+# - **Predict first.** Many experiments begin with a question. Write your guess on paper *before* you run the cell. A wrong
 #   guess is worth more than a figure you only looked at.
 # - **Written questions** are answered in words and formulas. A person marks them.
 #
@@ -67,7 +67,7 @@
 # **What you may not call in an exercise**, because it is what the exercise asks for: `torch.softmax`, `log_softmax`,
 # `logsumexp`, `torch.sigmoid`, `logsigmoid` (nor as methods of a tensor, nor under another name such as
 # `torch.special.expit`), anything of `torch.nn` and `torch.optim`, automatic differentiation (`torch.autograd`,
-# `backward`, `requires_grad`, `torch.func`), and torchvision's transforms, the flips among them.
+# `backward`, `requires_grad`, `torch.func`), and torchvision's transforms. `one_hot` and `relu` live in `torch.nn` too.
 # Everything else is allowed, loops and NumPy included: `exp`, `log`, `clamp`, `max`, `sum`, `argmax`, `@`, indexing …
 
 # %% setup
@@ -180,7 +180,7 @@ print(f"feature 1000 is the red value in row {1000 // 32}, column {1000 % 32}")
 # Careful: whether all entries are equal must be asked of the entries. The mean of seven times 0.1 is rounded, so the
 # *computed* $\sigma_j$ of a constant feature is often $10^{-17}$ (in `float32` $10^{-8}$) rather than 0.
 #
-# **By hand first.** For the features $(1, 3)$ and $(5, 5)$ of two examples: $\mu = (2, 5)$ and $\sigma = (1, 1)$,
+# **By hand first.** For two examples, the rows $(1, 5)$ and $(3, 5)$ of $X$: $\mu = (2, 5)$ and $\sigma = (1, 1)$,
 # the first 1 computed, the second one by the rule.
 
 
@@ -378,10 +378,10 @@ check("binary_svm_gradients")
 # **Predict first.** The next cell trains on 80 points of the plane, some of them beyond repair.
 #
 # (a) From the first panel to the second, $\lambda$ grows by a factor of 100. Does the street become wider or narrower?
-# Do more or fewer points lie in it?
+# Do more or fewer points have $m < 1$, which means that they lie in it or on the wrong side?
 #
-# (b) For the third panel every point outside the street of the second one is *thrown away* before training. How far
-# does the boundary move?
+# (b) For the third panel every point that the second one has on the right side and outside the street ($m > 1$) is
+# *thrown away* before training. How far does the boundary move?
 
 # %% experiment="svm_2d"
 generator = torch.Generator().manual_seed(4)
@@ -403,19 +403,19 @@ def fit_svm(X, y, lam, steps=4000):
 
 def draw_svm(ax, X, y, w, b, title):
     """Points, boundary, the two kerbs, and a ring around every support point."""
-    in_street = y * (X @ w + b) < 1.01  # 1 up to what the descent has not settled yet
+    supports = y * (X @ w + b) < 1.01  # 1 up to what the descent has not settled yet
     for sign, colour, marker in ((1, BLUE, "o"), (-1, VERMILLION, "s")):
         of_class = X[y == sign]
         ax.scatter(of_class[:, 0], of_class[:, 1], s=22, color=colour, marker=marker, label=f"class {sign:+d}")
-    ax.scatter(*X[in_street].T, s=90, facecolor="none", edgecolor="black", label="support point")
+    ax.scatter(*X[supports].T, s=90, facecolor="none", edgecolor="black", label="support point")
     along = torch.linspace(-5, 5, 2, dtype=X.dtype)
     for s, style in ((0, "-"), (1, "--"), (-1, "--")):
-        kerb = "boundary" if s == 0 else "margin" if s == 1 else None
+        kerb = "boundary" if s == 0 else "kerbs (s = ±1)" if s == 1 else None
         ax.plot(along, (s - b - w[0] * along) / w[1], style, color="black", linewidth=1.2, label=kerb)
     width = 2 / w.norm().item()
     ax.set(xlim=(-4.5, 4.5), ylim=(-4.5, 4.5), aspect="equal", xlabel="feature 1", ylabel="feature 2")
-    ax.set_title(f"{title}\nstreet {width:.2f} wide, {int(in_street.sum())} of {len(X)} points support it")
-    return in_street, width
+    ax.set_title(f"{title}\nstreet {width:.2f} wide, {int(supports.sum())} of {len(X)} points support it")
+    return supports, width
 
 
 with course_style():
@@ -440,8 +440,8 @@ numbers["svm_2d"] = {
 }
 
 # %% [markdown]
-# The points outside the street could be anywhere outside it, or not exist: their gradient is zero, so they never had
-# a say. That is where the name *support* vector machine comes from. Keep the picture in mind. Cross-entropy, which
+# The points with $m > 1$ could be anywhere outside the street on their own side, or not exist: their gradient is zero,
+# so they never had a say. That is where the name *support* vector machine comes from. Keep the picture in mind. Cross-entropy, which
 # comes next, never ignores anyone, and Section 5 compares the two.
 
 # %% [markdown]
@@ -563,7 +563,7 @@ check("softmax")
 # - From **scores**, not from probabilities. The mean over the $N$ examples, as a 0-d tensor.
 # - Finite whenever the true value is finite: the scores $(0, 0, 1000)$ with $y = 0$ have the loss $1000$.
 #
-# To pick one entry from each row, index with two vectors: `scores[torch.arange(N), y]` has shape $(N,)$.
+# To pick one entry from each row, index with two vectors: `scores[torch.arange(len(y)), y]` has shape $(N,)$.
 #
 # **By hand first.** The scores $(0, \ln 2, \ln 3)$ with $y = 2$ have the loss $-\ln \frac36 = 0.6931$.
 
@@ -773,7 +773,7 @@ with course_style():
 #
 # The gradients of `cost` with respect to `W` and `b`. Call your own `softmax` and `linear_scores`.
 #
-# - You never need the matrix $Y$: subtract 1 at `[torch.arange(N), y]`. (That is in-place work on a tensor of your own,
+# - You never need the matrix $Y$: subtract 1 at `[torch.arange(len(y)), y]`. (That is in-place work on a tensor of your own,
 #   so it is allowed.)
 # - The $1/N$ is in $G$. So `grad_b` is the **sum** of its rows.
 # - Neither `W` nor `b` may be changed.
@@ -916,8 +916,8 @@ patients["patient_3"]
 #
 # All $N$ examples for one step would be a waste: a mean over 100 of them points in about the same direction, and costs
 # a hundredth of a mean over 10,000. So the examples are put into a **random order**, cut into batches, and every batch
-# gives one step. One pass over all examples is an **epoch**. Each epoch has a new order, so that no two batches ever
-# meet again.
+# gives one step. One pass over all examples is an **epoch**. Each epoch has a new order, so that the same
+# examples do not keep sharing a batch.
 #
 # With $N = 10$ and `batch_size=4` one epoch may look like this. Note the short batch at the end.
 #
@@ -1436,7 +1436,7 @@ hinge_report
 
 # %% [markdown]
 # Now on purpose *at* a kink. With $W = 0$ all scores are equal to the bias. Give one class the bias 1 and all others
-# 0: every image of that class has all its margins at exactly $s_k - s_y + 1 = 0$. **Predict first:** what will the
+# 0: every image of that class has all its charges exactly at the kink, $s_k - s_y + 1 = 0$. **Predict first:** what will the
 # report say?
 
 # %% experiment="hinge_report_at_a_kink"
@@ -1462,7 +1462,7 @@ check_gradients(
 # active classes, 0 to $K - 1$, for the hinge.
 #
 # **Predict first.** (a) Which of the two has the better validation accuracy? (b) What share of the training images does
-# each of them ignore completely? (c) Which images push hardest in each of the two?
+# each of them as good as ignore (they push on the weights with less than 0.01)? (c) Which images push hardest in each of the two?
 #
 # This takes about 10 seconds.
 
@@ -1745,4 +1745,5 @@ draw_templates(templates, "Templates without and with flips")
 # - One template for each class is not enough for horses that look both ways. The next assignment puts a layer in
 #   front, so that a class can have several.
 #
-# Before you hand in: restart the kernel and run all cells, top to bottom. Then look at all checks once more.
+# Before you hand in: restart the kernel and run all cells, top to bottom. Then call `check()`, which runs all
+# checks at once. Hand in the notebook, with its figures.
