@@ -26,8 +26,8 @@
 #   and a few more.
 # - **Experiments** use your functions to train and to draw. They are complete: run them, from top to bottom, and
 #   look. They are not rerun for grading, but their figures are read together with your answers.
-# - **Predict first.** Many experiments begin with a question. Write your guess on paper *before* you run the cell. A wrong
-#   guess is worth more than a figure you only looked at.
+# - **Predict first.** Many experiments begin with a question. Write your guess on paper *before* you run the cell. A
+#   wrong guess is worth more than a figure you only looked at.
 # - **Written questions** are answered in words and formulas. A person marks them.
 #
 # With all exercises solved the notebook runs in about two minutes on one processor core.
@@ -68,7 +68,7 @@
 # `logsumexp`, `torch.sigmoid`, `logsigmoid` (nor as methods of a tensor, nor under another name such as
 # `torch.special.expit`), anything of `torch.nn` and `torch.optim`, automatic differentiation (`torch.autograd`,
 # `backward`, `requires_grad`, `torch.func`), and torchvision's transforms. `one_hot` and `relu` live in `torch.nn` too.
-# Everything else is allowed, loops and NumPy included: `exp`, `log`, `clamp`, `max`, `sum`, `argmax`, `@`, indexing …
+# Everything else is allowed, loops and NumPy included: `exp`, `log`, `clamp`, `max`, `sum`, `argmax`, `flip`, `@`, indexing …
 
 # %% setup
 import math
@@ -441,8 +441,8 @@ numbers["svm_2d"] = {
 
 # %% [markdown]
 # The points with $m > 1$ could be anywhere outside the street on their own side, or not exist: their gradient is zero,
-# so they never had a say. That is where the name *support* vector machine comes from. Keep the picture in mind. Cross-entropy, which
-# comes next, never ignores anyone, and Section 5 compares the two.
+# so they never had a say. That is where the name *support* vector machine comes from. Keep the picture in
+# mind. Cross-entropy, which comes next, never ignores anyone, and Section 5 compares the two.
 
 # %% [markdown]
 # # 2. Many classes: softmax and cross-entropy
@@ -773,8 +773,8 @@ with course_style():
 #
 # The gradients of `cost` with respect to `W` and `b`. Call your own `softmax` and `linear_scores`.
 #
-# - You never need the matrix $Y$: subtract 1 at `[torch.arange(len(y)), y]`. (That is in-place work on a tensor of your own,
-#   so it is allowed.)
+# - You never need the matrix $Y$: subtract 1 at `[torch.arange(len(y)), y]`. (That is in-place work on a tensor of
+#   your own, so it is allowed.)
 # - The $1/N$ is in $G$. So `grad_b` is the **sum** of its rows.
 # - Neither `W` nor `b` may be changed.
 #
@@ -1436,8 +1436,8 @@ hinge_report
 
 # %% [markdown]
 # Now on purpose *at* a kink. With $W = 0$ all scores are equal to the bias. Give one class the bias 1 and all others
-# 0: every image of that class has all its charges exactly at the kink, $s_k - s_y + 1 = 0$. **Predict first:** what will the
-# report say?
+# 0: every image of that class has all its charges exactly at the kink, $s_k - s_y + 1 = 0$. **Predict
+# first:** what will the report say?
 
 # %% experiment="hinge_report_at_a_kink"
 W_zero, b_kink = torch.zeros_like(W_few), torch.zeros_like(b_few)
@@ -1462,7 +1462,8 @@ check_gradients(
 # active classes, 0 to $K - 1$, for the hinge.
 #
 # **Predict first.** (a) Which of the two has the better validation accuracy? (b) What share of the training images does
-# each of them as good as ignore (they push on the weights with less than 0.01)? (c) Which images push hardest in each of the two?
+# each of them as good as ignore (they push on the weights with less than 0.01)? (c) Which images push
+# hardest in each of the two?
 #
 # This takes about 10 seconds.
 
