@@ -68,7 +68,8 @@
 # `logsumexp`, `torch.sigmoid`, `logsigmoid` (nor as methods of a tensor, nor under another name such as
 # `torch.special.expit`), anything of `torch.nn` and `torch.optim`, automatic differentiation (`torch.autograd`,
 # `backward`, `requires_grad`, `torch.func`), and torchvision's transforms. `one_hot` and `relu` live in `torch.nn` too.
-# Everything else is allowed, loops and NumPy included: `exp`, `log`, `clamp`, `max`, `sum`, `argmax`, `flip`, `@`, indexing …
+# Everything else is allowed, loops and NumPy included: `exp`, `log`, `clamp`, `max`, `sum`, `argmax`, `flip`,
+# `@`, indexing …
 
 # %% setup
 import math
