@@ -19,7 +19,7 @@ RIGHT = "def double(x):\n    return x + x\n\n\ndef halve(x):\n    return x / 2\n
 
 @pytest.fixture(scope="module")
 def judge(tiny_root: Path, tiny_zygote: Zygote) -> Judge:
-    return Judge(load_assignment("tiny_doubling", tiny_root), tiny_zygote, "secret", TimeLimits(3.0, 1.0, 20.0))
+    return Judge(load_assignment("tiny_doubling", tiny_root), tiny_zygote, "secret", TimeLimits(60.0, 20.0, 200.0))
 
 
 def judged(judge: Judge, code: str | Submission) -> dict[str, Any]:
@@ -84,7 +84,6 @@ def test_own_mistake_is_not_carried_forward(judge: Judge) -> None:
         ("import ctypes\ndef double(x):\n    ctypes.string_at(0)\n", "process ended"),
         ("import sys\ndef double(x):\n    sys.exit(0)\n", "SystemExit"),
         ("def double(x):\n    return double(x)\n", "RecursionError"),
-        ("def double(x):\n    while True:\n        pass\n", "did not finish"),
         ("def double(x):\n    return bytearray(1 << 40)\n", "MemoryError"),
     ],
 )
@@ -220,8 +219,15 @@ def test_cell_that_ends_the_process_is_left_out(judge: Judge) -> None:
     assert any("ended the process" in o for o in result["oddities"])
 
 
+def test_endless_loop_costs_only_its_exercise(tiny_root: Path, tiny_zygote: Zygote) -> None:
+    impatient = Judge(load_assignment("tiny_doubling", tiny_root), tiny_zygote, "s", TimeLimits(60.0, 2.0, 200.0))
+    result = judged(impatient, "def double(x):\n    while True: pass\n\ndef halve(x):\n    return x / 2\n")
+    assert (result["score"], result["bonus"]) == (0, 2)
+    assert "did not finish within 2 seconds" in messages(result)
+
+
 def test_time_of_a_submission_is_limited(tiny_root: Path, tiny_zygote: Zygote) -> None:
-    short = Judge(load_assignment("tiny_doubling", tiny_root), tiny_zygote, "s", TimeLimits(5.0, 5.0, 1.5))
+    short = Judge(load_assignment("tiny_doubling", tiny_root), tiny_zygote, "s", TimeLimits(5.0, 5.0, 3.0))
     result = judged(short, "def double(x):\n    while True: pass\n\ndef halve(x):\n    return x / 2\n")
     assert result["score"] == 0
-    assert "used up its 1.5 seconds" in messages(result)
+    assert "used up its 3 seconds" in messages(result)
