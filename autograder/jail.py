@@ -198,9 +198,12 @@ def _jailed(checks: Path, descriptor: int) -> list[str]:
         elif place.is_dir():
             mounts += ["--ro-bind", str(place), str(place)]
     mounts += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    for prefix in dict.fromkeys([sys.base_prefix, sys.prefix]):
-        if not Path(prefix).is_relative_to("/usr"):
-            mounts += ["--ro-bind", prefix, prefix]
+    if not Path(sys.base_prefix).is_relative_to("/usr"):
+        mounts += ["--ro-bind", sys.base_prefix, sys.base_prefix]
+    python = sys.executable
+    if sys.prefix != sys.base_prefix:  # a virtual environment may lie anywhere, under /tmp too, which is covered
+        mounts += ["--ro-bind", sys.prefix, f"{LIBRARY}/python"]
+        python = f"{LIBRARY}/python/bin/{Path(sys.executable).name}"
     # Our code comes by itself, not by its folder, which may hold hidden criteria or a gradebook.
     mounts += [
         *("--ro-bind", str(Path(course_utils.__file__).parent), f"{LIBRARY}/lib/course_utils"),
@@ -219,5 +222,5 @@ def _jailed(checks: Path, descriptor: int) -> list[str]:
         *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--chdir", "/tmp"),
         *("--remount-ro", "/dev", "--remount-ro", "/"),  # what one submission writes must not meet the next
         *settings,
-        *("--", sys.executable, "-m", "autograder.runner.zygote", str(descriptor), "namespaces"),
+        *("--", python, "-m", "autograder.runner.zygote", str(descriptor), "namespaces"),
     ]

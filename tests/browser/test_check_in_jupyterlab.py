@@ -39,8 +39,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     home = tmp_path_factory.mktemp("home")
     process, address = start_lab(folder, home)
     yield address, home
-    process.terminate()
-    process.wait(timeout=20)
+    process.kill()  # its kernels notice and end
+    process.wait(timeout=60)
 
 
 def open_and_run(browser: Browser, lab: tuple[str, Path], notebook: str, theme: str) -> Page:
