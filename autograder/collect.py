@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,9 +14,11 @@ from pathlib import Path, PurePosixPath
 
 from autograder.atomic_write import atomic_write
 from autograder.errors import CourseError
+from autograder.harmless import harmless_text
 from autograder.submission import MAX_BYTES
 
 MAX_MEMBERS = 20_000  # of one archive
+BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError)
 STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 
 
@@ -108,13 +112,20 @@ def _file(path: Path, inside: Path, assignment: str, refused: list[str]) -> Iter
     student = _student(PurePosixPath(inside.as_posix()), assignment)
     if path.is_symlink() or any(p.is_symlink() for p in list(path.parents)[: len(inside.parts) - 1]):
         refused.append(f"{path}: a link; links are not followed.")
+    elif not path.is_file():
+        refused.append(f"{path}: not an ordinary file.")
     elif path.stat().st_size > MAX_BYTES:
         refused.append(f"{path}: larger than {MAX_BYTES >> 20} MiB.")
     elif student is None:
         refused.append(f"{path}: neither its name nor its folder is a student's.")
     else:
         when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        yield _Found(student, path.read_bytes(), when, str(path))
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            refused.append(f"{path}: cannot be read ({error.strerror}).")
+        else:
+            yield _Found(student, data, when, str(path))
 
 
 def _archive(path: Path, assignment: str, refused: list[str]) -> Iterator[_Found]:
@@ -128,7 +139,7 @@ def _archive(path: Path, assignment: str, refused: list[str]) -> Iterator[_Found
                 name = PurePosixPath(member.filename)
                 if member.is_dir() or name.suffix != ".ipynb" or ".ipynb_checkpoints" in name.parts:
                     continue
-                where = f"{path}: {member.filename}"
+                where = f"{path}: {harmless_text(member.filename, 200)}"
                 student = _student(name, assignment)
                 if name.is_absolute() or ".." in name.parts or "\\" in member.filename:
                     refused.append(f"{where}: a name that leads out of the archive.")
@@ -139,14 +150,26 @@ def _archive(path: Path, assignment: str, refused: list[str]) -> Iterator[_Found
                 elif student is None:
                     refused.append(f"{where}: neither its name nor its folder is a student's.")
                 else:
-                    with archive.open(member) as stream:  # the size that the archive states may be a lie
-                        data = stream.read(MAX_BYTES + 1)
+                    try:
+                        with archive.open(member) as stream:  # the size that the archive states may be a lie
+                            data = stream.read(MAX_BYTES + 1)
+                    except BROKEN as error:
+                        refused.append(f"{where}: cannot be unpacked ({error}).")
+                        continue
                     if len(data) > MAX_BYTES:
                         refused.append(f"{where}: larger than {MAX_BYTES >> 20} MiB.")
                     else:
-                        yield _Found(student, data, datetime(*member.date_time, tzinfo=UTC), where)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
+                        yield _Found(student, data, _time(member), where)
+    except BROKEN as error:
         refused.append(f"{path}: cannot be unpacked ({error}).")
+
+
+def _time(member: zipfile.ZipInfo) -> datetime:
+    """When a member was changed; some programs write no date, which is month 0."""
+    try:
+        return datetime(*member.date_time, tzinfo=UTC)
+    except ValueError:
+        return datetime(1980, 1, 1, tzinfo=UTC)
 
 
 def _student(name: PurePosixPath, assignment: str) -> str | None:

@@ -7,12 +7,12 @@ import binascii
 import re
 from typing import Any
 
-import nh3
 from nbformat.v4 import new_output
 
 MAX_OUTPUTS = 30  # of one cell
 MAX_TEXT = 20_000  # characters of one output
 MAX_PICTURE = 3 << 20  # bytes
+_MATHJAX = re.compile(r"\\(?=(class|cssId|data|href|mmlToken|require|style|unicode|url)(?![A-Za-z])|html)")
 PICTURES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 _ESCAPES = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)"  # terminals' own
@@ -31,9 +31,18 @@ def harmless_text(value: object, limit: int = MAX_TEXT) -> str:
 
 
 def harmless_markdown(text: str) -> str:
-    """Markdown whose HTML can do nothing: no scripts, handlers, frames, styles or `javascript:` links."""
-    cleaned = nh3.clean(harmless_text(text))
-    return re.sub(r"(?m)^(\s*)&gt;", r"\1>", cleaned)  # quotations
+    """Markdown whose HTML can do nothing, with every word, formula and line of code still there.
+
+    A space is put where HTML would begin (what is no tag stays as it is: ``a < b``), where a link leads elsewhere than
+    to the web, and where a picture would be fetched.  The Markdown is not parsed for that: whoever parses it next may
+    see it otherwise.
+    """
+    text = harmless_text(text)
+    text = re.sub(r"<(?=[A-Za-z/!?])", "< ", text)
+    text = re.sub(r"!(?=\[)", "! ", text)
+    text = re.sub(r"\](?=\(|:)(?!(\(|:)[ \t]*(https?://|mailto:))", "] ", text)
+    text = re.sub(r"(`{3,}|~{3,})([ \t]*)mermaid", r"\1\2text", text)  # a language that nbconvert's page would run
+    return _MATHJAX.sub(r"\\ ", text)
 
 
 def harmless_outputs(outputs: object) -> list[Any]:

@@ -7,6 +7,7 @@ variables of the machine.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -124,8 +125,9 @@ class Zygote:
 
     def kill(self, pid: int) -> None:
         """End a sandbox and everything in it."""
-        self._control.sendall(json.dumps({"op": "kill", "pid": pid}).encode())
-        self._line()
+        with contextlib.suppress(OSError):  # where the zygote is gone, so are its sandboxes
+            self._control.sendall(json.dumps({"op": "kill", "pid": pid}).encode())
+            self._line()
 
     def close(self) -> None:
         """End the zygote and all its sandboxes."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import re
+from datetime import datetime
 from typing import Any
 
 from nbgrader.api import Gradebook, MissingEntry
-from nbgrader.utils import compute_checksum
+from nbgrader.utils import compute_checksum, parse_utc
 
 from autograder.errors import CourseError
 
@@ -17,7 +19,7 @@ def record(
     student: str,
     result: dict[str, Any],
     written: dict[str, bool],
-    timestamp: Any = None,
+    timestamp: str | None = None,
 ) -> None:
     """Record one submission's marks in one transaction.
 
@@ -31,8 +33,8 @@ def record(
         The judged submission as plain data (`autograder.result`).
     written : dict
         For each question answered in words whether there is an answer; without one it gets 0 points.
-    timestamp : datetime or str, optional
-        When the submission was handed in.
+    timestamp : str, optional
+        When the submission was handed in, as in nbgrader's timestamp.txt; text that is no time is passed over.
 
     Raises
     ------
@@ -41,7 +43,8 @@ def record(
     """
     gradebook.update_or_create_student(student)
     try:
-        when = {} if timestamp is None else {"timestamp": timestamp}
+        time = _time(timestamp)
+        when = {} if time is None else {"timestamp": time}
         submission = gradebook.update_or_create_submission(assignment, student, **when)
     except MissingEntry:
         raise CourseError(
@@ -56,6 +59,16 @@ def record(
         for comment in notebook.comments:
             comment.auto_comment = remark(comment.name, result, written)
     gradebook.db.commit()
+
+
+def _time(text: str | None) -> datetime | None:
+    """A time as nbgrader reads it; the file that says it may be the student's."""
+    if text is None or not re.fullmatch(r"\d{4}-\d\d-\d\d[ T][\d:.]{5,15}( ?[A-Za-z0-9+-]+(/[A-Za-z_]+)*)?", text):
+        return None
+    try:
+        return parse_utc(text)
+    except (ValueError, OverflowError, TypeError):
+        return None
 
 
 def auto_score(cell: str, result: dict[str, Any], written: dict[str, bool]) -> float | None:

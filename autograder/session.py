@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from autograder.bounded import Overrun, bounded
+from autograder.errors import CourseError
 from autograder.jail import Sandbox, Zygote
 from autograder.runner.frames import Closed, Decoder, Encoder, FrameError, TimeUp
 from autograder.submission import StudentCell
@@ -65,7 +66,7 @@ class Session:
         for cell in cells:
             if cell.error:
                 self.cell_errors[cell.name] = f"its cell {cell.error}"
-                self.oddities.append(f"The cell of {cell.name} {cell.error}; it was not run.")
+                self.oddities.append(f"{_cell(cell.name)} {cell.error}; it was not run.")
 
     @property
     def limits(self) -> TimeLimits:
@@ -219,7 +220,7 @@ class JailedStudent(Student):
             if self._sandbox is None:
                 self._failed = unmet
             raise
-        except CriterionFault:
+        except (CriterionFault, CourseError):
             raise
         except Exception as error:  # a reply that trips the judge's own code is the student's, never the batch's
             self._sandbox = None

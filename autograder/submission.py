@@ -423,7 +423,7 @@ def _text(program: str, body: list[ast.stmt]) -> str:
         decorators = getattr(statement, "decorator_list", [])
         first = min([statement.lineno, *(d.lineno for d in decorators)]) - 1
         kept[first : statement.end_lineno] = lines[first : statement.end_lineno]
-    text = "\n".join(kept).rstrip()
+    text = "\n".join(kept[: body[-1].end_lineno])
     with contextlib.suppress(SyntaxError):
         if ast.dump(constant_getattr(ast.parse(text))) == ast.dump(ast.Module(body, [])):
             return text

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -69,9 +70,14 @@ def hinge_problem(draw: Draw, one_class: bool = False) -> tuple[Tensor, Tensor, 
         margin = wrong_class_margins(X @ W + b, y)
         kinds = margin < -1, (margin > -0.9) & (margin < -0.1), (margin > 0.1) & (margin < 0.9), margin > 1.1
         several, clear = bool(((margin > 0).sum(1) > 1).any()), bool((margin.abs() > 1e-3).all())
-        grad_b = gradients_by_autograd(hinge_of, X, y, W, b)[1]
-        if several and clear and all(bool(kind.any()) for kind in kinds) and bool((grad_b.abs() > 1e-3).any()):
+        if several and clear and all(bool(kind.any()) for kind in kinds) and margin_matters(X, y, W, b):
             return X, y, W, b
+
+
+def margin_matters(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> bool:
+    """Whether b's gradient is not 0 for a margin of 1, and another one for margins of 0 and 2."""
+    none, one, two = (gradients_by_autograd(partial(hinge_of, margin=m), X, y, W, b)[1] for m in (0.0, 1.0, 2.0))
+    return all(bool((one - other).abs().max() > 1e-3) for other in (none, two, torch.zeros_like(b)))
 
 
 def wrong_class_margins(scores: Tensor, y: Tensor) -> Tensor:
@@ -613,9 +619,9 @@ add_contract(
 # --- Multi-class hinge loss ------------------------------------------------------------------------------------------
 
 
-def hinge_of(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Tensor:
+def hinge_of(X: Tensor, y: Tensor, W: Tensor, b: Tensor, margin: float = 1.0) -> Tensor:
     """The mean multi-class hinge loss of a linear classifier, one margin at a time."""
-    return F.relu(wrong_class_margins(X @ W + b, y)).sum() / len(X)
+    return F.relu(wrong_class_margins(X @ W + b, y) - 1 + margin).sum() / len(X)
 
 
 multiclass_hinge = Exercise("multiclass_hinge", forbidden=FORBIDDEN)
@@ -1081,7 +1087,7 @@ def each_image_has_its_own_draw(student: Student, draw: Draw) -> None:
 @random_horizontal_flip.criterion(points=1)
 def p_is_the_probability(student: Student, draw: Draw) -> None:
     """About p of all images are flipped; with p = 0 none is, with p = 1 all are."""
-    images, generator = random_images(draw, 5), draw.generator()
+    images, generator = random_images(draw, 5).float(), draw.generator()
     for p in (0.0, 1.0, draw.number(0.12, 0.2), draw.number(0.8, 0.88)):
         batches = [flipped(student, images, p, generator) for _ in range(200 if 0 < p < 1 else 20)]
         share = torch.cat(batches).double().mean().item()

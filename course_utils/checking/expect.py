@@ -84,7 +84,10 @@ class Expectation:
         if isinstance(self.value, np.ndarray):
             return torch.from_numpy(np.ascontiguousarray(self.value))
         if isinstance(self.value, bool | int | float):
-            return torch.tensor(self.value, dtype=torch.float64)
+            try:
+                return torch.tensor(self.value, dtype=torch.float64)
+            except OverflowError:
+                raise self._fail(f"{self.name} is an integer too large for a float.", "type") from None
         raise self._fail(f"Expected a tensor as {self.name}, got {describe(self.value)}.", "type")
 
     def shape(self, *shape: int) -> Expectation:

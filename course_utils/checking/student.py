@@ -144,7 +144,8 @@ def changed_arguments(
     after: tuple[tuple[Any, ...], dict[str, Any]],
 ) -> list[str]:
     """Which arguments a call changed, named as the student named them."""
-    names = list(getattr(getattr(code, "__code__", None), "co_varnames", ()))
+    written = getattr(code, "__code__", None)
+    names = list(getattr(written, "co_varnames", ()))[: getattr(written, "co_argcount", 0)]
     found = []
     for i, (b, a) in enumerate(zip(before[0], after[0], strict=True)):
         found += changes(b, a, names[i] if i < len(names) else f"argument {i + 1}")

@@ -1081,14 +1081,15 @@ def shuffled_once(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generat
 
 @mistake(
     "minibatch_gd",
-    caught_by=("last_batch_is_what_is_left", "new_order_every_epoch"),
+    caught_by="new_order_every_epoch",
     says="The batches are shuffled, but each holds the same examples in every epoch. Shuffle the examples.",
 )
 def batches_shuffled(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
-    batches = torch.arange(len(X)).split(batch_size)
+    *batches, last = torch.arange(len(X)).split(batch_size)
     for _ in range(epochs):
-        for j in torch.randperm(len(batches), generator=generator).tolist():
-            grad_W, grad_b = gradients(X[batches[j]], y[batches[j]], W, b, lam)
+        for j in [*torch.randperm(len(batches), generator=generator).tolist(), -1]:
+            batch = last if j < 0 else batches[j]
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
             W, b = W - lr * grad_W, b - lr * grad_b
     return W, b
 

@@ -1,0 +1,88 @@
+"""The likeliest cause of a wrong result: named where it explains every entry, and nothing where none does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from course_utils.checking.causes import Hints, likely_causes
+
+torch.manual_seed(0)
+RIGHT = torch.randn(4, 3, dtype=torch.float64)
+SQUARE = torch.randn(3, 3, dtype=torch.float64)
+W = torch.randn(4, 3, dtype=torch.float64)
+SIZES = {"N": 5, "K": 3}
+
+
+def causes(got: Tensor, expected: Tensor = RIGHT, **hints: object) -> str:
+    return " ".join(likely_causes(got, expected, Hints(**hints), rtol=1e-6, atol=1e-9))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("got", "says"),
+    [
+        (-RIGHT, "The sign is flipped"),
+        (2 * RIGHT, "twice what is expected"),
+        (RIGHT / 2, "half what is expected"),
+        (-2 * RIGHT, "−2 times"),
+        (5 * RIGHT, "N = 5 times too large"),
+        (RIGHT / 3, "K = 3 times too small"),
+        (-5 * RIGHT, "the mean over N is missing"),
+        (1.7 * RIGHT, "1.7 times"),
+        (torch.zeros(4, 3, dtype=torch.float64), "Every entry is zero"),
+        (torch.full((4, 3), 2.5, dtype=torch.float64), "the same value"),
+        (RIGHT.flip(-1), "The last axis is reversed"),
+        (RIGHT + 0.3, "off by the same amount"),
+        (RIGHT + torch.tensor([1.0, -2, 3]), "Within a column"),
+        (RIGHT + torch.tensor([[1.0], [-2], [3], [4]]), "Within a row"),
+        (RIGHT[torch.tensor([1, 0, 3, 2])], "rows are right but in another order"),
+        (RIGHT.T.reshape(4, 3), "`reshape` was used where `.T` is meant"),
+    ],
+)
+def test_a_cause_that_explains_every_entry_is_named(got: Tensor, says: str) -> None:
+    assert says in causes(got, sizes=SIZES)
+
+
+def test_a_transposed_square_is_named() -> None:
+    assert "transpose" in causes(SQUARE.T, SQUARE)
+
+
+@pytest.mark.parametrize(
+    ("difference", "says"),
+    [
+        (-2, "2λW is missing"),
+        (-1, "contributes λW"),
+        (2, "added twice"),
+        (-4, "wrong sign"),
+        (3, "3·λW"),
+    ],
+)
+def test_the_regularisers_gradient_is_named(difference: float, says: str) -> None:
+    assert says in causes(RIGHT + difference * 0.1 * W, regularised=W, lam=0.1)
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [(-1.0, "is missing"), (-0.5, "is halved"), (1.0, "added twice"), (-2.0, "is subtracted"), (1 / 5 - 1, "by N")],
+)
+def test_the_regularisers_part_of_a_cost_is_named(part: float, says: str) -> None:
+    cost = torch.tensor(3.0, dtype=torch.float64)
+    assert says in causes(cost + part * 0.7, cost, penalty=0.7, sizes=SIZES)
+
+
+def test_what_explains_nothing_is_not_told() -> None:
+    torch.manual_seed(1)
+    assert causes(torch.randn(4, 3, dtype=torch.float64), sizes=SIZES, regularised=W, lam=0.1) == ""
+    almost = 2 * RIGHT
+    almost[0, 0] += 0.1
+    assert causes(almost, sizes=SIZES) == ""
+
+
+def test_a_single_number_is_no_multiple_of_another() -> None:
+    assert causes(torch.tensor(3.4, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64)) == ""
+
+
+@pytest.mark.parametrize("got", [RIGHT * float("nan"), torch.zeros(0, 3, dtype=torch.float64)])
+def test_what_is_not_finite_or_empty_has_no_cause(got: Tensor) -> None:
+    assert causes(got, torch.zeros(got.shape, dtype=torch.float64)) == ""

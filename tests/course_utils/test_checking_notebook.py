@@ -1,0 +1,95 @@
+"""`check(...)` in a notebook, and under nbgrader's own commands."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import pytest
+import torch
+
+from course_utils.checking import Exercise, checker, expect
+from course_utils.checking.display import CheckReport
+
+
+def checks() -> types.ModuleType:
+    module = types.ModuleType("checks")
+    double, halve = Exercise("double"), Exercise("halve")
+
+    @double.criterion(points=1.5)
+    def doubles(student: Any, draw: Any) -> None:
+        """Every entry is doubled."""
+        x = draw.normal(5)
+        expect(student.double(x)).close_to(2 * x)
+
+    @double.criterion(points=4, visible=False)
+    def hidden(student: Any, draw: Any) -> None:
+        raise AssertionError("a hidden criterion ran in a notebook")
+
+    @halve.criterion(points=1)
+    def halves(student: Any, draw: Any) -> None:
+        """Every entry is halved."""
+        x = draw.normal(5)
+        expect(student.halve(x)).close_to(x / 2)
+
+    module.double, module.halve = double, halve  # type: ignore[attr-defined]
+    return module
+
+
+FUNCTIONS = {"double": lambda x: x + x, "halve": lambda x: x}
+
+
+@pytest.fixture(autouse=True)
+def outside_nbgrader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
+
+
+def test_check_judges_one_exercise_or_all_with_visible_criteria_only() -> None:
+    check = checker(checks(), FUNCTIONS)
+    one, all_of_them = check("double"), check()
+    assert isinstance(one, CheckReport) and one.passed and one.score == 1.5
+    assert not all_of_them.passed and len(all_of_them.results) == 2 and all_of_them.score == 1.5
+
+
+def test_check_finds_the_callers_functions() -> None:
+    namespace: dict[str, Any] = {"check": checker(checks()), "double": lambda x: 3 * x}
+    exec("report = check('double')", namespace)
+    assert not namespace["report"].passed
+    exec("double = lambda x: x + x\nreport = check('double')", namespace)  # run again after a correction
+    assert namespace["report"].passed
+
+
+def test_an_unknown_exercise_is_answered_with_the_nearest() -> None:
+    check = checker(checks(), FUNCTIONS)
+    with pytest.raises(ValueError, match="Did you mean 'double'"):
+        check("duoble")
+    with pytest.raises(ValueError, match="There are: double, halve"):
+        check("softmax")
+
+
+def test_nbgrader_validate_wants_an_assertion_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBGRADER_EXECUTION", "validate")
+    check = checker(checks(), FUNCTIONS)
+    assert check("double").passed
+    with pytest.raises(AssertionError, match="halve: 0 of 1 criteria are met"):
+        check("halve")
+
+
+def test_nbgrader_autograde_wants_the_points(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    check = checker(checks(), FUNCTIONS)
+    assert check("double") == 1.5
+    assert check("halve") == 0
+    assert "Every entry is halved." in capsys.readouterr().out
+
+
+def test_the_same_inputs_come_every_time() -> None:
+    seen: list[torch.Tensor] = []
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return x
+
+    check = checker(checks(), {"double": double})
+    check("double"), check("double")
+    assert torch.equal(seen[0], seen[1])

@@ -1,0 +1,142 @@
+"""A student's functions called in the same process, as in a notebook."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from course_utils.checking import LocalStudent, Unmet
+from course_utils.checking.student import Raised
+
+
+def student(**functions: Any) -> LocalStudent:
+    return LocalStudent(functions)
+
+
+def refusal(make: Callable[[], Any]) -> Unmet:
+    with pytest.raises(Unmet) as caught:
+        make()
+    return caught.value
+
+
+def test_a_call_gives_the_result_and_is_kept() -> None:
+    one = student(double=lambda x: 2 * x)
+    assert one.double(torch.ones(2)).tolist() == [2, 2]
+    assert [c.function for c in one.calls] == ["double"] and one.calls[0].changed == []
+
+
+def test_the_function_gets_copies_and_what_it_changes_is_noted() -> None:
+    def spoil(W: torch.Tensor, state: dict[str, Any], *, b: torch.Tensor) -> None:
+        W += 1
+        state["mean"][0] = 5
+        b.zero_()
+
+    W, state, b = torch.ones(2), {"mean": [torch.ones(1)]}, torch.ones(1)
+    one = student(spoil=spoil)
+    one.spoil(W, state, b=b)
+    assert one.calls[0].changed == ["W", "state['mean'][0]", "b"]
+    assert W.tolist() == [1, 1] and state["mean"][0].item() == 1 and b.item() == 1
+
+
+def test_arguments_without_names_are_numbered() -> None:
+    def spoil(*arguments: torch.Tensor) -> None:
+        other = arguments[1]
+        other += 1
+
+    one = student(spoil=spoil)
+    one.spoil(torch.ones(1), torch.ones(1))
+    assert one.calls[0].changed == ["argument 2"]
+
+
+def test_a_generator_moves_on_and_is_no_changed_argument() -> None:
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    one = student(draw=lambda g: torch.rand(2, generator=g))
+    one.draw(generator)
+    assert one.calls[0].changed == [] and not torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "says"),
+    [
+        (None, "not defined", "f is not defined"),
+        (lambda: (_ for _ in ()).throw(NotImplementedError), "nothing written", "Nothing is written in f yet"),
+        (lambda: (_ for _ in ()).throw(ValueError("no")), "exception", "f raised ValueError"),
+        (lambda a, b: a, "exception", "f raised TypeError"),
+        (5, "exception", "f raised TypeError"),
+        (lambda: torch.ones(2, 3) @ torch.ones(2, 3), "exception", "f raised RuntimeError"),
+    ],
+)
+def test_what_goes_wrong_is_told_as_what_it_is(function: Any, kind: str, says: str) -> None:
+    one = student(**({} if function is None else {"f": function}))
+    unmet = refusal(one.f)
+    assert unmet.kind == kind and says in unmet.message
+    assert one.calls[0].result == Raised(kind, unmet.exception)
+
+
+CAUSES = {
+    "def f(): return W": "`W` is made by another cell",
+    "def f(): return torch.ones(2, 3) @ torch.ones(2, 3)": "Two shapes do not fit",
+    "def f(): return torch.ones(2, 3).T.view(6)": "`reshape` works on every tensor",
+    "def f(): return torch.ones(2) @ torch.ones(2).double()": "give new tensors the input's dtype",
+    "def f(a): return a": "compare its signature",
+    "def f(): return f()": "calls itself without end",
+}
+
+
+@pytest.mark.parametrize("code", CAUSES)
+def test_exceptions_come_with_their_usual_cause(code: str) -> None:
+    namespace: dict[str, Any] = {"torch": torch}
+    exec(compile(code, "<cell>", "exec"), namespace)
+    unmet = refusal(LocalStudent(namespace).f)
+    assert CAUSES[code] in " ".join(unmet.causes)
+
+
+def test_the_line_of_the_students_code_is_named() -> None:
+    namespace: dict[str, Any] = {}
+    exec(compile("def f():\n    a = 1\n    return a / 0\n", "<cell>", "exec"), namespace)
+    assert "in line 3 of its cell" in refusal(LocalStudent(namespace).f).message
+
+
+def test_warnings_and_lines_on_stderr_are_remarks() -> None:
+    def loud() -> int:
+        warnings.warn("dividing by zero", RuntimeWarning, stacklevel=1)
+        print("careful", file=sys.stderr)
+        return 1
+
+    one = student(loud=loud)
+    one.loud()
+    assert one.calls[0].remarks == ["RuntimeWarning: dividing by zero", "careful"]
+
+
+def test_a_callback_gets_plain_copies_and_its_verdict_cannot_be_swallowed() -> None:
+    seen: list[torch.Tensor] = []
+
+    def gradients(W: torch.Tensor) -> torch.Tensor:
+        seen.append(W)
+        if len(seen) == 2:
+            raise Unmet("the second batch is empty")
+        return W
+
+    def train(W: torch.Tensor, gradients: Callable[[torch.Tensor], torch.Tensor]) -> int:
+        gradients(W)
+        W += 1
+        try:
+            gradients(W)
+        except Exception:
+            return 0
+        return 1
+
+    unmet = refusal(lambda: student(train=train).train(torch.zeros(1), gradients))
+    assert unmet.message == "the second batch is empty"
+    assert seen[0].item() == 0
+
+
+def test_private_names_are_no_functions() -> None:
+    with pytest.raises(AttributeError):
+        student()._f  # noqa: B018
