@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autograder.assignment import Assignment
+from autograder.errors import CourseError
 from autograder.jail import Zygote
 from autograder.named_diagnosis import name_mistakes
 from autograder.result import JudgedExercise, JudgedSubmission
@@ -194,6 +195,8 @@ class Judge:
                 try:
                     result = judge_criterion(criterion, student, secret)
                 except CriterionFault as fault:  # ours, but it must not cost the others of a class their marks
+                    if isinstance(fault.__cause__, CourseError):
+                        raise fault.__cause__ from None
                     log.error("%s.%s is at fault: %s", exercise.name, criterion.name, fault)
                     result = CriterionResult(criterion, Unmet("This criterion could not be judged.", "fault"))
                 stalls += result.unmet is not None and result.unmet.kind == "time"
