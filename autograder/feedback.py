@@ -1,28 +1,18 @@
-"""Make every student's feedback page, through nbgrader's own `generate_feedback`."""
+"""Make every student's feedback page, in parallel."""
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from nbgrader.converters import GenerateFeedback
-from nbgrader.converters.base import NbGraderException
-from nbgrader.coursedir import CourseDirectory
-from traitlets.config import Config
-
+from autograder.cores import usable_cores
 from autograder.course import Course
 from autograder.errors import CourseError
-from autograder.workers import usable_cores
+from autograder.feedback_page import make_page
 
-# nbgrader's page loads scripts from elsewhere for mathematics; a feedback page shows a student's work to others.
-MATHJAX = "https://cdnjs.cloudflare.com"
-POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-    f"style-src 'unsafe-inline' {MATHJAX}; font-src data: {MATHJAX}; script-src {MATHJAX} 'unsafe-eval'\">"
-)
+ENOUGH = 8  # pages that are worth a process, which loads nbconvert first
 
 
 def make_feedback(
@@ -67,48 +57,19 @@ def make_feedback(
         page = course.folder / "feedback" / student / assignment / f"{assignment}.html"
         pages.append(page)
         if force or not page.is_file() or page.stat().st_mtime < notebook.stat().st_mtime:
-            waiting.append((student, page))
+            waiting.append(student)
         else:
             progress()
-    workers = min(workers or usable_cores(), len(waiting))
+    how = course.folder, course.db_url, course.course_id, assignment
+    workers = min(workers or usable_cores(), len(waiting) // ENOUGH)
     if workers <= 1:
-        for student, page in waiting:
-            _make_page(course, assignment, student, page)
+        for student in waiting:
+            make_page(*how, student)
             progress()
         return pages
-    # nbconvert takes seconds for a notebook of this size.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_make_page, course, assignment, student, page) for student, page in waiting]
+        futures = [pool.submit(make_page, *how, student) for student in waiting]
         for future in as_completed(futures):
             future.result()
             progress()
     return pages
-
-
-def _make_page(course: Course, assignment: str, student: str, page: Path) -> None:
-    _convert(course, assignment, student)
-    _restrict(page)
-
-
-def _convert(course: Course, assignment: str, student: str) -> None:
-    log = logging.Logger("nbgrader", logging.CRITICAL)
-    config = Config()
-    config.GenerateFeedback.force = True
-    config.HTMLExporter.exclude_input_prompt = True
-    directory = CourseDirectory(
-        config=config, root=str(course.folder), db_url=course.db_url, course_id=course.course_id, log=log
-    )
-    directory.assignment_id, directory.student_id = assignment, student
-    try:
-        GenerateFeedback(coursedir=directory, config=config, force=True, log=log).start()
-    except NbGraderException as error:
-        raise CourseError(f"nbgrader made no feedback for {student}: {error}") from None
-
-
-def _restrict(page: Path) -> None:
-    """Let the page run no script but the one that sets mathematics."""
-    text = page.read_text(encoding="utf-8")
-    head = text.find("<head>")
-    if head >= 0 and POLICY not in text:
-        page.chmod(0o644)
-        page.write_text(text[: head + 6] + POLICY + text[head + 6 :], encoding="utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from autograder.assignment import load_assignment
+from autograder.cores import usable_cores
 from autograder.errors import CourseError
 from autograder.jail import Zygote
 from autograder.judge import Judge
@@ -76,11 +76,6 @@ class Outcome:
     tables: dict[str, str]
     seconds: float
     failure: str = ""
-
-
-def usable_cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def judge_all(
