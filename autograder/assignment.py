@@ -259,8 +259,7 @@ def _merged(
             )
         if extra is visible[name]:
             continue
-        whole = Exercise(name, bonus=visible[name].bonus, forbidden=(*visible[name].forbidden, *extra.forbidden))
-        whole.criteria = [*visible[name].criteria, *extra.criteria]
+        whole = visible[name].with_criteria([*visible[name].criteria, *extra.criteria], extra.forbidden)
         names = [c.name for c in whole.criteria]
         double = next((n for n in names if names.count(n) > 1), None)
         if double:

@@ -24,7 +24,16 @@ from autograder.result import JudgedExercise, JudgedSubmission
 from autograder.rules import Reading, Source, read
 from autograder.session import JailedStudent, Session, TimeLimits
 from autograder.submission import StudentCell, Submission
-from course_utils.checking import CriterionFault, CriterionResult, Exercise, ExerciseResult, Unmet
+from course_utils.checking import (
+    CriterionFault,
+    CriterionResult,
+    Exercise,
+    ExerciseResult,
+    LocalStudent,
+    Mistake,
+    Unmet,
+    opaque_results,
+)
 from course_utils.checking.student import Call, not_defined
 from course_utils.checking.verdict import judge_criterion, withhold_contract_points
 
@@ -65,6 +74,7 @@ class Judge:
         self._secret = secret
         self._limits = limits or TimeLimits()
         self._reference: dict[str, Any] = assignment.reference()
+        self._opaque = opaque_results(assignment.exercises.values())
 
     def judge(
         self, submission: Submission, reference_first: bool = False, affected_only: bool = False
@@ -180,7 +190,7 @@ class Judge:
     def _attempt(
         self, session: Session, exercise: Exercise, secret: str, replaced: dict[str, Callable[..., Any]]
     ) -> _Attempt:
-        student = JailedStudent(session, replaced)
+        student = JailedStudent(session, replaced, self._opaque)
         attempt = _Attempt([])
         stalls = 0
         try:
@@ -190,7 +200,6 @@ class Judge:
                     attempt.results.append(CriterionResult(criterion, Unmet(text, "time")))
                     attempt.calls[criterion.name] = []
                     continue
-                student.begin_criterion()
                 first = len(student.calls)
                 try:
                     result = judge_criterion(criterion, student, secret)
@@ -206,13 +215,17 @@ class Judge:
             student.close()
         return attempt
 
+    def _student_with(self, mistake: Mistake) -> LocalStudent:
+        """A student who has everything right but for one known mistake."""
+        return LocalStudent({**self._reference, mistake.exercise: mistake.solution}, self._opaque)
+
     def _diagnose(self, exercise: Exercise, attempt: _Attempt, secret: str) -> list[str]:
         failed = [r for r in attempt.results if r.unmet is not None and r.unmet.kind not in ("withheld", "fault")]
         if not failed or not _attempted(failed):
             return []
         mistakes = [m for m in self.assignment.mistakes if m.exercise == exercise.name]
         seen = {r.criterion.name: (r.criterion, attempt.calls[r.criterion.name]) for r in failed}
-        named = [m.says for m in name_mistakes(seen, mistakes, lambda: dict(self._reference), secret)]
+        named = [m.says for m in name_mistakes(seen, mistakes, self._student_with, secret)]
         generic = [c for r in failed if r.unmet for c in r.unmet.causes[:1]]
         return list(dict.fromkeys(named or generic))[:4]
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course_utils.checking import Criterion, CriterionFault, LocalStudent, Mistake
+from course_utils.checking import Criterion, CriterionFault, Mistake, Student
 from course_utils.checking.student import Call, Raised
+from course_utils.checking.values import Foreign
 from course_utils.checking.verdict import judge_criterion
 
 Calls = Sequence[Call]
@@ -19,7 +20,7 @@ Calls = Sequence[Call]
 def name_mistakes(
     failed: Mapping[str, tuple[Criterion, Calls]],
     mistakes: Sequence[Mistake],
-    reference: Callable[[], dict[str, Any]],
+    student_with: Callable[[Mistake], Student],
     secret: str,
 ) -> list[Mistake]:
     """The mistakes that would have given the student's results, call by call, in the failed criteria they explain.
@@ -30,8 +31,8 @@ def name_mistakes(
         For each criterion that is not met: the criterion and the calls that it made of the student's functions.
     mistakes : sequence of Mistake
         The known mistakes of the exercise.
-    reference : callable
-        Gives a fresh namespace with the right solution.
+    student_with : callable
+        `student_with(mistake)` calls the reference, but for the one exercise that the mistake solves wrongly.
     secret : str
         What the criteria's inputs were drawn with.
 
@@ -49,9 +50,7 @@ def name_mistakes(
         matches = set()
         for name in wanted:
             criterion, calls = failed[name]
-            namespace = reference()
-            namespace[mistake.exercise] = mistake.solution
-            student = LocalStudent(namespace)
+            student = student_with(mistake)
             try:
                 result = judge_criterion(criterion, student, secret)
             except CriterionFault:  # such as an expected value that this mistake makes infinite
@@ -92,6 +91,8 @@ def _same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    if isinstance(a, Foreign) and isinstance(b, Foreign):
+        return True  # what is in it shows in the results of later calls
     if isinstance(a, Raised) and isinstance(b, Raised):
         return a == b
     if isinstance(a, float) and isinstance(b, float):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from autograder.jail import Sandbox, Zygote
 from autograder.runner.frames import Closed, Decoder, Encoder, FrameError, TimeUp
 from autograder.submission import StudentCell
 from course_utils.checking import CriterionFault, Student, Unmet
+from course_utils.checking.props import prop_title
 from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written
 
 MAX_CALLBACK_NUMBERS = 20_000  # entries of all arguments with which a student may call a function of the judge's
@@ -172,12 +173,21 @@ class JailedStudent(Student):
         The submission's runner.
     replaced : mapping
         Functions of the reference that stand in for the student's, by name; they run here, in the judge.
+    opaque : mapping
+        By function, the positions in its result of what stays in the jail (`opaque_results`).
     """
 
-    def __init__(self, session: Session, replaced: Mapping[str, Callable[..., Any]] | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        replaced: Mapping[str, Callable[..., Any]] | None = None,
+        opaque: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         super().__init__()
         self._session = session
         self._replaced = dict(replaced or {})
+        self._opaque = opaque or {}
+        self._first = True  # of the criterion's calls
         self._sandbox: Sandbox | None = None
         self._failed: Unmet | None = None
         self._deadline = 0.0
@@ -186,6 +196,7 @@ class JailedStudent(Student):
     def begin_criterion(self) -> None:
         """Start a criterion's time; after a crash in the last one this one gets a fork of its own."""
         self._failed = None
+        self._first = True
         self._numbers = 0
         self._deadline = self._session.deadline(self._session.limits.criterion)
 
@@ -204,17 +215,19 @@ class JailedStudent(Student):
                 raise FrameError("The runner answered something else.")
         return sandbox
 
-    def _call(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def _call(
+        self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], prop: Callable[..., Any] | None
+    ) -> Call:
         if self._failed is not None:
             raise self._failed
         try:
             if self._sandbox is None:
                 self._sandbox = self._start()
-            return self._exchange(self._sandbox, function, args, kwargs)
+            return self._exchange(self._sandbox, function, args, kwargs, prop)
         except FrameError as error:
             self._sandbox = None
             self._session.close()
-            self._failed = self._broken(function, error)
+            self._failed = self._broken(prop_title(prop) if prop else function, error)
             raise self._failed from None
         except Unmet as unmet:
             if self._sandbox is None:
@@ -244,7 +257,14 @@ class JailedStudent(Student):
             return Unmet(f"The process ended while {function} ran.", "crash")
         return Unmet(f"{function} returned something that cannot be read: {error}", "type")
 
-    def _exchange(self, sandbox: Sandbox, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def _exchange(
+        self,
+        sandbox: Sandbox,
+        function: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        prop: Callable[..., Any] | None,
+    ) -> Call:
         callbacks: dict[str, Callable[..., Any]] = dict(self._replaced)
         generators = [a for a in [*args, *kwargs.values()] if isinstance(a, torch.Generator)]
 
@@ -264,7 +284,15 @@ class JailedStudent(Student):
             node = encoder.encode([list(args), kwargs])
         except FrameError as error:
             raise CriterionFault(f"{function} cannot be called with these arguments: {error}") from None
-        sandbox.channel.send({"op": "call", "function": function, "arguments": node}, encoder, self._deadline)
+        request = {
+            "op": "prop" if prop else "call",
+            "function": function,
+            "arguments": node,
+            "opaque": list(() if prop else self._opaque.get(function, ())),
+            "first": self._first,
+        }
+        sandbox.channel.send(request, encoder, self._deadline)
+        self._first = False
         held: list[Unmet] = []
         while True:
             message, raw = sandbox.channel.receive(self._deadline)
@@ -277,7 +305,7 @@ class JailedStudent(Student):
                 break
             else:
                 raise FrameError("the reply is not one to this call.")
-        return self._result(function, message, raw, held, generators)
+        return self._result(function, prop_title(prop) if prop else function, message, raw, held, generators)
 
     def _answer(
         self,
@@ -319,6 +347,7 @@ class JailedStudent(Student):
     def _result(
         self,
         function: str,
+        what: str,
         message: dict[str, Any],
         raw: bytes,
         held: list[Unmet],
@@ -336,7 +365,7 @@ class JailedStudent(Student):
             raise held[0]
         error = message.get("error")
         if error is not None:
-            raise _raised(function, error)
+            raise _raised(what, error)
         record = Call(function, decoder.decode(message.get("result")))
         record.changed = [_short(c, 80) for c in _texts(message.get("changed"))][:10]
         record.remarks = [_short(r, 300) for r in _texts(message.get("remarks"))][:10]

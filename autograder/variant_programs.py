@@ -35,5 +35,6 @@ def program_of(variant: Mistake | Alternative) -> str:
     for statement in module.body:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name == variant.name:
             statement.decorator_list = []
-    made = f"{variant.name}()" if inspect.isclass(variant.solution) else variant.name
+    stands_for_function = inspect.isclass(variant.solution) and "__call__" in vars(variant.solution)
+    made = f"{variant.name}()" if stands_for_function else variant.name
     return f"{ast.unparse(module)}\n\n{variant.exercise} = {made}\n"

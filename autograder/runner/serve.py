@@ -6,6 +6,7 @@ a broken seed or a crash in one exercise costs nothing in another.
 
 from __future__ import annotations
 
+import importlib
 import io
 import linecache
 import os
@@ -22,10 +23,10 @@ import torch
 
 from autograder.runner.frames import Channel, Closed, Decoder, Encoder, FrameError
 from course_utils.checking.student import changed_arguments
-from course_utils.checking.values import Foreign, plain, snapshot, type_name
+from course_utils.checking.values import Foreign, plain, plain_result, snapshot, type_name
 
 MAX_OUTPUT = 1 << 20  # characters a cell or call may print; the rest is dropped
-MAX_HANDLES = 1000
+MAX_HANDLES = 10_000  # of one criterion
 
 
 class BoundedText(io.TextIOBase):
@@ -86,7 +87,7 @@ class Server:
                 for name in message["names"]:
                     self._namespace[name] = self._callback(name)
                 self._channel.send({"op": "replaced"})
-            elif operation == "call":
+            elif operation in ("call", "prop"):
                 self._call(message, raw)
             else:
                 raise FrameError(f"Operation {operation!r} is not known.")
@@ -121,14 +122,14 @@ class Server:
     def _callback(self, name: str) -> Callable[..., Any]:
         def call_back(*args: Any, **kwargs: Any) -> Any:
             encoder = Encoder()
-            node = encoder.encode(plain([list(args), kwargs]))
+            node = encoder.encode(plain([list(args), kwargs], wrap=self._wrap))
             self._channel.send({"op": "callback", "name": name, "arguments": node}, encoder)
             message, raw = self._channel.receive()
             if message["op"] != "callback result":
                 raise FrameError("The judge answered something else.")
             if message["error"] is not None:
                 raise RuntimeError(message["error"])
-            return Decoder(raw).decode(message["result"])
+            return Decoder(raw, self._resolve).decode(message["result"])
 
         call_back.__name__ = call_back.__qualname__ = name
         return call_back
@@ -151,15 +152,19 @@ class Server:
         return Foreign(type_name(value), len(self._handles) - 1)
 
     def _call(self, message: dict[str, Any], raw: bytes) -> None:
+        if message["first"]:
+            self._handles = []
         self._raw = raw
         decoder = Decoder(raw, self._resolve)
         args, kwargs = decoder.decode(message["arguments"])
-        name = message["function"]
-        if name not in self._namespace:
+        name, is_call = message["function"], message["op"] == "call"
+        namespace = self._namespace if is_call else vars(importlib.import_module("checks"))
+        if name not in namespace:
             self._channel.send({"op": "result", "missing": True})
             return
-        function = self._namespace[name]
-        before = snapshot(tuple(args)), snapshot(kwargs)
+        function = namespace[name]
+        own = {id(o) for o in self._handles}
+        before = snapshot(tuple(args), own), snapshot(kwargs, own)
         errors, printed = BoundedText(), BoundedText()
         reply: dict[str, Any] = {"op": "result", "error": None}
         encoder = Encoder()
@@ -167,8 +172,8 @@ class Server:
             warnings.simplefilter("always")
             try:
                 result = function(*args, **kwargs)
-                reply["result"] = encoder.encode(plain(result, wrap=self._wrap))
-                reply["changed"] = changed_arguments(name, function, before, (tuple(args), kwargs))
+                reply["result"] = encoder.encode(plain_result(result, message["opaque"], self._wrap))
+                reply["changed"] = changed_arguments(function, before, (tuple(args), kwargs)) if is_call else []
             except (KeyboardInterrupt, SystemExit, Exception) as error:
                 reply["error"] = _error(error)
                 encoder = Encoder()

@@ -11,9 +11,10 @@ A checks module defines exercises and their criteria:
 
 from course_utils.checking.contract import add_contract
 from course_utils.checking.draw import Draw, as_dtype, strided
-from course_utils.checking.exercise import Criterion, Exercise, exercises_of
+from course_utils.checking.exercise import Criterion, Exercise, exercises_of, opaque_results
 from course_utils.checking.expect import Form, expect, unchanged_arguments
 from course_utils.checking.notebook import checker
+from course_utils.checking.props import prop
 from course_utils.checking.student import LocalStudent, Student
 from course_utils.checking.unmet import CriterionFault, Unmet
 from course_utils.checking.variants import Alternative, Mistake, alternative, mistake, variants_of
@@ -40,6 +41,8 @@ __all__ = [
     "expect",
     "judge_exercise",
     "mistake",
+    "opaque_results",
+    "prop",
     "strided",
     "unchanged_arguments",
     "variants_of",

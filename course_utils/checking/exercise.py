@@ -58,14 +58,20 @@ class Exercise:
     forbidden : sequence of str
         Dotted names that the exercise may not use, because they are what it asks for: "torch.softmax" (also as
         a method of a tensor), or with a trailing ".*" everything below a module.
+    opaque : sequence of int
+        Positions in the returned tuple of what is the student's own business, such as a cache: it stays on the
+        student's side, whatever it is, and a criterion only has a handle to pass back.
     """
 
-    def __init__(self, name: str, *, bonus: bool = False, forbidden: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, *, bonus: bool = False, forbidden: Sequence[str] = (), opaque: Sequence[int] = ()
+    ) -> None:
         if not name.isidentifier():
             raise ValueError(f"An exercise is named after a function, but {name!r} is not a Python name.")
         self.name = name
         self.bonus = bonus
         self.forbidden = tuple(forbidden)
+        self.opaque = tuple(opaque)
         self.criteria: list[Criterion] = []
 
     def criterion(
@@ -90,9 +96,13 @@ class Exercise:
 
     def visible(self) -> Exercise:
         """The same exercise with the criteria that students have, and no other."""
-        shown = Exercise(self.name, bonus=self.bonus, forbidden=self.forbidden)
-        shown.criteria = [c for c in self.criteria if c.visible]
-        return shown
+        return self.with_criteria([c for c in self.criteria if c.visible])
+
+    def with_criteria(self, criteria: Sequence[Criterion], forbidden: Sequence[str] = ()) -> Exercise:
+        """The same exercise with other criteria, and with more that it may not call."""
+        other = Exercise(self.name, bonus=self.bonus, forbidden=(*self.forbidden, *forbidden), opaque=self.opaque)
+        other.criteria = list(criteria)
+        return other
 
     @property
     def max_score(self) -> float:
@@ -101,6 +111,11 @@ class Exercise:
 
     def __repr__(self) -> str:
         return f"Exercise({self.name!r}, {len(self.criteria)} criteria, {self.max_score:g} points)"
+
+
+def opaque_results(exercises: Iterable[Exercise]) -> dict[str, tuple[int, ...]]:
+    """The positions of the opaque results of each exercise that has any, by its name."""
+    return {e.name: e.opaque for e in exercises if e.opaque}
 
 
 def exercises_of(module: ModuleType) -> dict[str, Exercise]:

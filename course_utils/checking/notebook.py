@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from course_utils.checking.display import CheckReport
-from course_utils.checking.exercise import exercises_of
+from course_utils.checking.exercise import exercises_of, opaque_results
 from course_utils.checking.student import LocalStudent
 from course_utils.checking.verdict import judge_exercise
 
@@ -41,7 +41,7 @@ def checker(checks: ModuleType, namespace: dict[str, Any] | None = None) -> Call
                 hint = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(known)}."
                 raise ValueError(f"There is no exercise called {name!r}.{hint}")
         functions = namespace if namespace is not None else sys._getframe(1).f_globals
-        student = LocalStudent(functions)
+        student = LocalStudent(functions, opaque_results(known.values()))
         report = CheckReport([judge_exercise(known[name].visible(), student) for name in names or known])
         execution = os.environ.get("NBGRADER_EXECUTION")
         if execution == "validate" and not report.passed:

@@ -6,14 +6,15 @@ import contextlib
 import io
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from course_utils.checking.props import is_prop, prop_title
 from course_utils.checking.unmet import Unmet
-from course_utils.checking.values import changes, plain, snapshot
+from course_utils.checking.values import Foreign, changes, plain, plain_result, resolved, snapshot, type_name
 
 MAX_REMARK = 300
 
@@ -62,22 +63,40 @@ class Student:
     def __init__(self) -> None:
         self.calls: list[Call] = []
 
+    def begin_criterion(self) -> None:
+        """Forget what the last criterion left: the objects that it had handles to."""
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
             raise AttributeError(name)
         return lambda *args, **kwargs: self.call(name, *args, **kwargs)
 
     def call(self, function: str, *args: Any, **kwargs: Any) -> Any:
-        """Call the student's `function`; returns plain values, or raises `Unmet` where it raised an exception."""
+        """Call the student's `function`; returns plain values, or raises `Unmet` where it raised an exception.
+
+        What cannot be sent by value comes back as a handle (`course_utils.checking.values.Foreign`), which may be
+        an argument of later calls of the same criterion.
+        """
+        return self._record(function, args, kwargs, None)
+
+    def prop(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a prop (`course_utils.checking.prop`) on the student's side; handles arrive there as their objects."""
+        if not is_prop(function):
+            raise TypeError(f"{function.__name__} is not a prop: decorate it with @prop.")
+        return self._record(function.__name__, args, kwargs, function)
+
+    def _record(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], prop: Callable[..., Any] | None) -> Any:
         try:
-            record = self._call(function, args, kwargs)
+            record = self._call(name, args, kwargs, prop)
         except Unmet as unmet:
-            self.calls.append(Call(function, Raised(unmet.kind, unmet.exception)))
+            self.calls.append(Call(name, Raised(unmet.kind, unmet.exception)))
             raise
         self.calls.append(record)
         return record.result
 
-    def _call(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def _call(
+        self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], prop: Callable[..., Any] | None
+    ) -> Call:
         raise NotImplementedError
 
 
@@ -88,57 +107,75 @@ class LocalStudent(Student):
     ----------
     namespace : mapping
         Where the functions are looked up by name.
+    opaque : mapping
+        By function, the positions in its result of what stays the student's own (`opaque_results`).
     """
 
-    def __init__(self, namespace: Mapping[str, Any]) -> None:
+    def __init__(self, namespace: Mapping[str, Any], opaque: Mapping[str, Sequence[int]] | None = None) -> None:
         super().__init__()
         self._namespace = namespace
+        self._opaque = opaque or {}
+        self._objects: list[Any] = []  # those that the criterion has handles to
 
-    def _call(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        if function not in self._namespace:
+    def begin_criterion(self) -> None:
+        """Forget the objects that the last criterion had handles to."""
+        self._objects = []
+
+    def _keep(self, value: Any) -> Foreign:
+        self._objects.append(value)
+        return Foreign(type_name(value), len(self._objects) - 1)
+
+    def _call(
+        self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], prop: Callable[..., Any] | None
+    ) -> Call:
+        if prop is None and function not in self._namespace:
             raise not_defined(function)
+        code, what = (prop, prop_title(prop)) if prop else (self._namespace[function], function)
         record = Call(function)
         held: list[Unmet] = []
 
         def received(callback: Callable[..., Any]) -> Callable[..., Any]:
             def call_back(*a: Any, **k: Any) -> Any:
                 try:
-                    return callback(*plain(a), **plain(k))
+                    given = plain([list(a), k], wrap=self._keep)
+                    return resolved(callback(*given[0], **given[1]), self._objects)
                 except Unmet as unmet:  # the student's code may swallow it; the criterion still has to know
                     held.append(unmet)
                     raise
 
             return call_back
 
-        given = tuple(received(a) if callable(a) else a for a in snapshot(args))
-        given_by_name = {k: received(v) if callable(v) else v for k, v in snapshot(kwargs).items()}
+        given = tuple(received(a) if callable(a) else resolved(a, self._objects) for a in snapshot(args))
+        given_by_name = {
+            k: received(v) if callable(v) else resolved(v, self._objects) for k, v in snapshot(kwargs).items()
+        }
         # A generator is the one argument that a call is meant to change: the criterion's own one moves on.
         given = tuple(a if isinstance(a, torch.Generator) else g for a, g in zip(args, given, strict=True))
-        before = snapshot(given), snapshot(given_by_name)
+        own = {id(o) for o in self._objects}
+        before = snapshot(given, own), snapshot(given_by_name, own)
         errors = io.StringIO()
         with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stderr(errors):
             warnings.simplefilter("always")
             try:
-                result = self._namespace[function](*given, **given_by_name)
+                result = code(*given, **given_by_name)
             except Unmet as unmet:
                 raise (held or [unmet])[0] from None
             except NotImplementedError as error:
-                raise (held or [nothing_written(function, str(error))])[0] from None
+                raise (held or [nothing_written(what, str(error))])[0] from None
             except Exception as error:
                 if held:
                     raise held[0] from None
-                raise raised_exception(function, error) from None
+                raise raised_exception(what, error) from None
         if held:
             raise held[0]
-        record.changed = changed_arguments(function, self._namespace[function], before, (given, given_by_name))
-        record.result = plain(result)
+        record.changed = [] if prop else changed_arguments(code, before, (given, given_by_name))
+        record.result = plain_result(result, () if prop else self._opaque.get(function, ()), self._keep)
         seen = dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught)
         record.remarks = [r[:MAX_REMARK] for r in [*seen, *errors.getvalue().splitlines()] if r.strip()]
         return record
 
 
 def changed_arguments(
-    function: str,
     code: Callable[..., Any],
     before: tuple[tuple[Any, ...], dict[str, Any]],
     after: tuple[tuple[Any, ...], dict[str, Any]],

@@ -7,8 +7,7 @@ same rules on its side of the pipe, so a criterion sees the same in a notebook a
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ MAX_DEPTH = 12
 
 @dataclass(frozen=True)
 class Foreign:
-    """Something that is not sent by value: its type, and under grading a handle by which it can be passed back."""
+    """Something that is not sent by value: its type, and a handle by which it can be passed back where it is kept."""
 
     type_name: str
     handle: int | None = None
@@ -58,6 +57,33 @@ def plain(value: Any, depth: int = 0, wrap: Callable[[Any], Any] | None = None) 
         if isinstance(value, dict) and all(isinstance(k, str | int) for k in value):
             return {k: plain(v, depth + 1, wrap) for k, v in value.items()}
     return wrap(value) if wrap else Foreign(type_name(value))
+
+
+def plain_result(result: Any, opaque: Sequence[int], wrap: Callable[[Any], Any]) -> Any:
+    """A function's result as plain values, but for what stays the student's own.
+
+    Parameters
+    ----------
+    result : object
+        What the function returned.
+    opaque : sequence of int
+        The positions in a returned tuple or list of what is the student's own business (a cache, an optimiser's
+        state): `wrap` is asked for a handle to it, whatever it is.
+    wrap : callable
+        `wrap(value)` gives the note that stands for a value that is not sent.
+    """
+    if opaque and isinstance(result, tuple | list) and len(result) > max(opaque):
+        return tuple(wrap(v) if i in opaque else plain(v, 1, wrap) for i, v in enumerate(result))
+    return plain(result, 0, wrap)
+
+
+def resolved(value: Any, objects: Sequence[Any]) -> Any:
+    """The value with every handle in it replaced by its object, containers remade."""
+    if isinstance(value, Foreign):
+        return value if value.handle is None else objects[value.handle]
+    if isinstance(value, tuple | list):
+        return type(value)(resolved(v, objects) for v in value)
+    return {k: resolved(v, objects) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def type_name(value: object) -> str:
@@ -107,13 +133,19 @@ def changes(before: Any, after: Any, path: str) -> list[str]:
     return []
 
 
-def snapshot(value: Any) -> Any:
-    """A copy to compare an argument with after a call; what cannot be changed by value is kept as it is."""
+def snapshot(value: Any, own: Container[int] = ()) -> Any:
+    """A copy to compare an argument with after a call.
+
+    What cannot be changed by value is kept as it is, and so is what `own` holds the `id` of: the student's own
+    objects that come back as arguments (a cache), with which their functions may do as they like.
+    """
+    if id(value) in own:
+        return Foreign(type_name(value))  # which no object differs from
     if isinstance(value, Tensor):
         # clone() would close the gaps of a strided view, and with them what the criterion wants to see.
         return value.detach().clone() if value.is_contiguous() else strided(value.detach())
     if isinstance(value, tuple | list):
-        return type(value)(snapshot(v) for v in value)
+        return type(value)(snapshot(v, own) for v in value)
     if isinstance(value, dict):
-        return {k: snapshot(v) for k, v in value.items()}
-    return value if isinstance(value, torch.Generator) or callable(value) else copy.copy(value)
+        return {k: snapshot(v, own) for k, v in value.items()}
+    return value.copy() if isinstance(value, np.ndarray) else value

@@ -48,7 +48,8 @@ class Alternative:
     unusual : str
         What is unusual about it: "NumPy inside".
     solution : callable
-        The function, or a class whose instances (made without arguments) are called.
+        The function, or a class with `__call__` whose instance (made without arguments) takes the function's place;
+        where the exercise is a class, another class.
     """
 
     exercise: str

@@ -91,6 +91,7 @@ def judge_criterion(criterion: Criterion, student: Student, secret: str = "") ->
         When the criterion itself is wrong.
     """
     start = time.perf_counter()
+    student.begin_criterion()
     first = len(student.calls)
     unmet = None
     try:

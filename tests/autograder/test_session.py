@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from autograder.assignment import load_assignment
 from autograder.jail import Zygote
 from autograder.session import JailedStudent, Session, TimeLimits
 from autograder.submission import StudentCell, read_program
@@ -37,8 +39,8 @@ def open_session(tiny_zygote: Zygote) -> Iterator[Callable[..., Session]]:
         session.close()
 
 
-def student(session: Session, **replaced: Callable[..., Any]) -> JailedStudent:
-    one = JailedStudent(session, replaced)
+def student(session: Session, opaque: dict[str, Any] | None = None, **replaced: Callable[..., Any]) -> JailedStudent:
+    one = JailedStudent(session, replaced, opaque)
     one.begin_criterion()
     return one
 
@@ -330,3 +332,34 @@ def test_an_argument_that_cannot_be_sent_is_the_staffs_fault(open_session: Any) 
     one = student(open_session("def f(x):\n    return x\n"))
     with pytest.raises(CriterionFault, match="f cannot be called"):
         one.f({1, 2})
+
+
+def test_an_opaque_result_stays_in_the_jail_and_comes_back_as_it_was(open_session: Any) -> None:
+    program = (
+        "from collections import namedtuple\nCache = namedtuple('Cache', 'x calls')\n"
+        "def f(x):\n    return 2 * x, Cache(x, [])\n"
+        "def g(grad, cache):\n    cache.calls.append(1)\n    return grad * cache.x * len(cache.calls)\n"
+    )
+    one = student(open_session(program), {"f": (1,)})
+    out, cache = one.f(torch.ones(2))
+    assert out.tolist() == [2, 2] and isinstance(cache, Foreign)
+    assert one.g(torch.ones(2), cache).tolist() == [1, 1]
+    assert one.g(torch.ones(2), cache).tolist() == [2, 2] and one.calls[-1].changed == []
+
+
+def test_a_prop_runs_in_the_jail(open_session: Any, tiny_root: Path) -> None:
+    described = load_assignment("tiny_doubling", tiny_root).checks.described
+    program = "class Box:\n    entries = 3\ndef f():\n    return Box()\ndef g(box):\n    return box.entries + 1\n"
+    one = student(open_session(program))
+    box = one.f()
+    assert one.prop(described, box) == ("Box", 3)
+    assert one.prop(described, box, twice=True) == ("BoxBox", 3)
+    assert one.g(box) == 4
+    assert "Describing a value raised AttributeError" in refusal(lambda: one.prop(described, 5)).message
+
+
+def test_a_callback_is_given_handles_and_may_give_them_back(open_session: Any) -> None:
+    one = student(
+        open_session("class Box:\n    entries = 3\ndef f(choose):\n    return choose([Box(), Box()]).entries\n")
+    )
+    assert one.f(lambda boxes: boxes[1]) == 3

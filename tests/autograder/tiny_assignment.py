@@ -74,7 +74,7 @@ check("halve")
 CHECKS = '''"""What your notebook checks."""
 
 from course_utils.checking import Exercise
-from course_utils.checking import expect
+from course_utils.checking import expect, prop
 
 halve = Exercise("halve", bonus=True)
 double = Exercise("double")
@@ -92,6 +92,12 @@ def halves_every_entry(student, draw):
     """Every entry is halved."""
     x = draw.normal(5)
     expect(student.halve(x)).close_to(x / 2)
+
+
+@prop
+def described(value, twice=False):
+    """Describing a value."""
+    return (1 + twice) * type(value).__name__, value.entries
 '''
 
 HIDDEN = '''"""What only grading checks."""

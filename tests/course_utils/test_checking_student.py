@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from course_utils.checking import LocalStudent, Unmet
+from course_utils.checking import LocalStudent, Unmet, prop
 from course_utils.checking.student import Raised
+from course_utils.checking.values import Foreign
 
 
 def student(**functions: Any) -> LocalStudent:
@@ -140,3 +142,65 @@ def test_a_callback_gets_plain_copies_and_its_verdict_cannot_be_swallowed() -> N
 def test_private_names_are_no_functions() -> None:
     with pytest.raises(AttributeError):
         student()._f  # noqa: B018
+
+
+def test_an_opaque_result_comes_back_as_the_object_it_was() -> None:
+    Cache = namedtuple("Cache", "x calls")
+
+    def forward(x):
+        return x * 2, Cache(x, [])
+
+    def backward(grad, cache):
+        cache.calls.append(1)  # its own business
+        return grad * cache.x * len(cache.calls)
+
+    one = LocalStudent({"forward": forward, "backward": backward}, {"forward": (1,)})
+    out, cache = one.forward(torch.ones(2))
+    assert torch.equal(out, torch.full((2,), 2.0)) and isinstance(cache, Foreign)
+    assert torch.equal(one.backward(torch.ones(2), cache), torch.ones(2))
+    assert torch.equal(one.backward(torch.ones(2), cache), torch.full((2,), 2.0))
+    assert one.calls[-1].changed == []
+    one.begin_criterion()
+    with pytest.raises(IndexError):
+        one.backward(torch.ones(2), cache)
+
+
+def test_what_is_no_pair_has_no_opaque_part() -> None:
+    one = LocalStudent({"forward": lambda x: x, "other": lambda: (1, 2)}, {"forward": (1,)})
+    assert torch.equal(one.forward(torch.ones(3)), torch.ones(3))
+    assert one.other() == (1, 2)
+
+
+@prop
+def make_probe(size):
+    """Making a probe model."""
+    return torch.nn.Linear(size, 1)
+
+
+@prop
+def weights_of(model, scale=1.0):
+    """Reading the model's weights."""
+    return model.weight.detach() * scale
+
+
+def test_props_make_objects_and_read_them() -> None:
+    one = LocalStudent({"double_weights": lambda model: model.weight.data.mul_(2).sum()})
+    model = one.prop(make_probe, 3)
+    before = one.prop(weights_of, model)
+    one.double_weights(model)
+    assert torch.equal(one.prop(weights_of, model, scale=0.5), before)
+    assert "Reading the model's weights raised AttributeError" in refusal(lambda: one.prop(weights_of, 5)).message
+    with pytest.raises(TypeError, match="not a prop"):
+        one.prop(len, [])
+
+
+def test_a_callback_gets_and_returns_handles() -> None:
+    seen = []
+
+    def transform(batch, generator):
+        seen.append(generator)
+        return batch
+
+    one = LocalStudent({"run": lambda f, g: f(torch.ones(1), g)})
+    one.run(transform, torch.Generator())
+    assert isinstance(seen[0], Foreign) and seen[0].handle is not None

@@ -1,0 +1,35 @@
+"""Props: what a criterion needs on the student's side of the pipe.
+
+Autograd, a model's buffers or an optimiser do not cross from the student's process to the judge's.  A prop is a
+small function of the assignment's `checks.py` that runs where the student's functions run: it makes a probe model,
+reads a model's state, records what a transform was given.  What it returns is data from the student's process, so
+a criterion compares it and never trusts it further than that.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Prop = TypeVar("Prop", bound=Callable[..., Any])
+
+
+def prop(function: Prop) -> Prop:
+    """Mark a function of a checks module as a prop, for `student.prop(function, …)`.
+
+    The first line of its docstring says what it does, as the subject of a message: "Running the model on images".
+    """
+    function.is_prop = True  # type: ignore[attr-defined]
+    return function
+
+
+def is_prop(function: object) -> bool:
+    """Whether a function was marked as a prop."""
+    return getattr(function, "is_prop", False) is True
+
+
+def prop_title(function: Callable[..., Any]) -> str:
+    """What a prop does, for messages: the first line of its docstring."""
+    text = inspect.getdoc(function) or function.__name__.replace("_", " ")
+    return text.splitlines()[0].rstrip(".")
