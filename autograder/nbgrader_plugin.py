@@ -47,6 +47,14 @@ def _submission(assignment: Assignment, student: str) -> Submission:
     return read_notebook(path, assignment.exercises, assignment.experiments)
 
 
+def _remove_links(assignment: str, student: str) -> None:
+    """Remove what nbgrader copied for a link in a submission: a file of this machine, which the feedback would show."""
+    handed_in = Path("submitted", student, assignment)
+    for path in handed_in.rglob("*"):
+        if path.is_symlink():
+            Path("autograded", student, assignment, path.relative_to(handed_in)).unlink(missing_ok=True)
+
+
 class RebuildNotebook(NbGraderPreprocessor):
     """First pass: the released notebook with the student's work in it."""
 
@@ -57,6 +65,7 @@ class RebuildNotebook(NbGraderPreprocessor):
         names = resources["nbgrader"]
         assignment = _assignment(names["assignment"], self.course_root)
         released = released_notebook(assignment, Path.cwd())
+        _remove_links(assignment.name, names["student"])
         return rebuild(released, _submission(assignment, names["student"])), resources
 
 

@@ -73,6 +73,16 @@ def test_array_arrives_as_an_array() -> None:
         {"dict": [[[1], 2]]},
         {"callback": "x"},
         {"generator": None},
+        {"tensor": {"dtype": "float64", "shape": [2**39] * 11 + [0], "at": 0, "size": 0}},
+        {"tensor": {"dtype": "uint8", "shape": [2**39, 2**39, 0], "at": 0, "size": 0, "strided": True}},
+        {"tensor": {"dtype": ["float64"], "shape": [1], "at": 0, "size": 8}},
+        {"tensor": {"dtype": "float64", "shape": "1", "at": 0, "size": 8}},
+        {"tensor": {"dtype": "float64", "shape": [1] * 40, "at": 0, "size": 8}},
+        {"array": {"dtype": "float64", "shape": [2**39] * 11 + [0], "at": 0, "size": 0}},
+        {"array": {"dtype": "bool", "shape": [8], "at": 0, "size": 8}},
+        {"array": {"dtype": "bfloat16", "shape": [4], "at": 0, "size": 8}},
+        {"list": [{"tensor": {"dtype": "uint8", "shape": [8], "at": 0, "size": 8}}] * 2},
+        {"foreign": 5},
         {},
         [1],
     ],
@@ -80,6 +90,29 @@ def test_array_arrives_as_an_array() -> None:
 def test_forged_value_is_refused(node: object) -> None:
     with pytest.raises(FrameError):
         Decoder(b"\x02" * 8).decode(node)
+
+
+def test_forged_text_can_be_written_and_shown() -> None:
+    got = Decoder(b"").decode({"dict": [["\ud800", "half \udfff"], ["f", {"foreign": "\x1b[31m\n<b>" + "a" * 999}]]})
+    assert next(iter(got.values())) == "half ?" and str(got).encode()
+    assert len(got["f"].type_name) <= 200 and got["f"].type_name.isprintable()
+
+
+def test_parts_are_bounded() -> None:
+    with pytest.raises(FrameError, match="too many parts"):
+        Decoder(b"").decode({"list": [{"list": [0] * 1000}] * 300})
+
+
+def test_what_cannot_be_sent_is_refused() -> None:
+    for value in (object(), {1, 2}, torch.zeros(2).to(torch.float8_e4m3fn)):
+        with pytest.raises(FrameError, match="cannot be sent"):
+            Encoder().encode(value)
+
+
+def test_references_are_resolved_by_whoever_receives() -> None:
+    encoder = Encoder(lambda value: {"callback": value.__name__} if callable(value) else None)
+    node = json.loads(json.dumps(encoder.encode([len, {"a": (max,)}])))
+    assert Decoder(b"", lambda n: n["callback"].upper()).decode(node) == ["LEN", {"a": ("MAX",)}]
 
 
 def test_nesting_is_bounded() -> None:
@@ -125,6 +158,50 @@ def test_any_bytes_give_a_message_or_a_frame_error(data: bytes) -> None:
         pass
     finally:
         ours.close()
+
+
+def test_messages_cross_with_their_tensors() -> None:
+    ours, theirs = socket.socketpair()
+    encoder = Encoder()
+    node = encoder.encode([torch.arange(3), "text"])
+    Channel(theirs).send({"op": "result", "result": node}, encoder)
+    message, raw = Channel(ours).receive(time.monotonic() + 1)
+    tensor, text = Decoder(raw).decode(message["result"])
+    assert tensor.tolist() == [0, 1, 2] and text == "text"
+    ours.close(), theirs.close()
+
+
+@pytest.mark.parametrize("text", [b"", b"[1]", b"nothing", b"[" * 100_000, b"\xff", b"1" * 5000])
+def test_what_is_no_message_is_refused(text: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(struct.pack(">II", len(text), 0) + text)
+    with pytest.raises(FrameError, match=r"not JSON|JSON object"):
+        Channel(ours).receive(time.monotonic() + 1)
+    ours.close(), theirs.close()
+
+
+def test_a_message_that_trickles_in_is_given_up() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(struct.pack(">II", 10, 0) + b"{")
+    start = time.monotonic()
+    with pytest.raises(TimeUp):
+        Channel(ours).receive(start + 0.1)
+    assert time.monotonic() - start < 5
+    ours.close(), theirs.close()
+
+
+def test_who_does_not_read_is_given_up() -> None:
+    ours, theirs = socket.socketpair()
+    with pytest.raises(TimeUp):
+        Channel(ours).send({"text": "a" * (3 << 20)}, deadline=time.monotonic() + 0.1)
+    ours.close(), theirs.close()
+
+
+def test_a_message_that_is_too_large_is_not_sent() -> None:
+    ours, theirs = socket.socketpair()
+    with pytest.raises(FrameError, match="too large"):
+        Channel(ours).send({"text": "a" * (5 << 20)})
+    ours.close(), theirs.close()
 
 
 def test_channel_gives_up_in_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -11,13 +12,18 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from autograder import workers
 from autograder.assignment import load_assignment
 from autograder.collect import collect
 from autograder.course import Course, create_course
+from autograder.errors import CourseError
 from autograder.feedback import make_feedback
 from autograder.grade import Graded, grade
 from autograder.gradebook import open_gradebook
+from autograder.jail import Zygote
+from autograder.judge import Judge
 from autograder.secret import course_secret
+from autograder.submission import Submission
 from autograder.workers import Settings
 
 # nbgrader's own add_submission looks at objects that are not in its session yet
@@ -58,6 +64,18 @@ def run(course: Course, root: Path, **options: object) -> Graded:
     return grade(assignment, course.folder, settings, course.db_url, workers=1, **options)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def same_jail(tiny_root: Path, tiny_zygote: Zygote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the worker use the tests' zygote, which has its libraries loaded."""
+
+    def make(settings: Settings) -> tuple[Judge, contextlib.AbstractContextManager[Zygote]]:
+        judge = Judge(load_assignment(settings.assignment, settings.root), tiny_zygote, settings.secret)
+        return judge, contextlib.nullcontext(tiny_zygote)
+
+    monkeypatch.setattr(workers, "_make", make)
+
+
+@pytest.mark.usefixtures("same_jail")
 def test_marks_reach_gradebook_and_feedback_and_stand(course: Course, tiny_root: Path) -> None:
     first = run(course, tiny_root)
     assert {s: (r["score"], r["bonus"]) for s, r in first.results.items()} == {
@@ -115,6 +133,7 @@ def nbgrader(course: Course, *arguments: str) -> int:
     return done.returncode
 
 
+@pytest.mark.usefixtures("same_jail")
 def test_changed_submission_is_judged_again_and_no_other(course: Course, tiny_root: Path) -> None:
     run(course, tiny_root)
     hand_in(course, "ben", RIGHT)
@@ -124,6 +143,7 @@ def test_changed_submission_is_judged_again_and_no_other(course: Course, tiny_ro
     assert second.results["ben"]["score"] == 2.5
 
 
+@pytest.mark.usefixtures("same_jail")
 def test_killed_run_goes_on(course: Course, tiny_root: Path) -> None:
     class Killed(Exception):
         pass
@@ -137,3 +157,73 @@ def test_killed_run_goes_on(course: Course, tiny_root: Path) -> None:
     assert len(stored) == 1 and json.loads(stored[0].read_text())["result"]
     rest = run(course, tiny_root)
     assert len(rest.judged) == 2 and len(rest.results) == 3
+
+
+@pytest.mark.usefixtures("same_jail")
+def test_a_new_criterion_or_secret_judges_all_again(course: Course, tiny_root: Path) -> None:
+    run(course, tiny_root)
+    (course.folder / ".secret").unlink()
+    assert len(run(course, tiny_root).judged) == 3
+
+
+@pytest.mark.usefixtures("same_jail")
+def test_one_hostile_submission_leaves_the_batch_and_the_gradebook_alone(
+    course: Course, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = course.folder / "submitted"
+    for student, data in {
+        "dora": b"\xff\xfe",
+        "emil": b"[" * 100_000,
+        "fred": b"",
+        "gina": json.dumps(
+            {"cells": [{"cell_type": "code", "source": "x = '\ud800'\ndef double(x): return x + x"}]}
+        ).encode(),
+        "hugo": json.dumps(
+            {"cells": [{"cell_type": "code", "source": "def double(x):\n    import os; os._exit(0)"}]}
+        ).encode(),
+    }.items():
+        place = submitted / student / NAME
+        place.mkdir(parents=True)
+        (place / f"{NAME}.ipynb").write_bytes(data)
+        (place / "timestamp.txt").write_bytes(b"the day after \xff\x00")
+    (submitted / "ivan" / NAME).mkdir(parents=True)
+    (submitted / "ivan" / NAME / f"{NAME}.ipynb").symlink_to(course.folder / "nbgrader_config.py")
+    (submitted / "judy").symlink_to(course.folder, target_is_directory=True)
+    (submitted / "kurt" / NAME).mkdir(parents=True)
+
+    honest = Judge.judge
+
+    def judge(self: Judge, submission: Submission, *how: bool) -> object:
+        if "x * x" in submission.code():
+            raise KeyError("something that nobody thought of")
+        return honest(self, submission, *how)
+
+    monkeypatch.setattr(Judge, "judge", judge)
+    graded = run(course, tiny_root)
+    scores = {s: r["score"] for s, r in graded.results.items()}
+    assert scores == {
+        "anna": 2.5,
+        "cleo": 0,
+        "dora": 0,
+        "emil": 0,
+        "fred": 0,
+        "gina": 2.5,
+        "hugo": 0,
+        "ivan": 0,
+        "kurt": 0,
+    }
+    assert list(graded.failed) == ["ben"] and "KeyError" in graded.failed["ben"]
+    assert all(graded.results[s]["oddities"] for s in ("cleo", "dora", "emil", "fred", "ivan", "kurt"))
+    assert "ordinary file" in graded.results["ivan"]["oddities"][0]
+    text = json.dumps(graded.results) + "".join(p.read_text() for p in course.folder.glob("autograded/*/*/*.ipynb"))
+    assert str(course.folder) not in text and "get_config" not in text
+    with open_gradebook(course.db_url, course.course_id) as gradebook:
+        assert {s.student.id: s.score for s in gradebook.find_assignment(NAME).submissions}["anna"] == 4.5
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("same_jail")
+def test_only_those_asked_for_are_judged(course: Course, tiny_root: Path) -> None:
+    assert run(course, tiny_root, students=["ben"]).judged == ["ben"]
+    with pytest.raises(CourseError, match="zoe handed in nothing"):
+        run(course, tiny_root, students=["zoe"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_assignment import CHECKS, HIDDEN, MISTAKES, SOURCE, write_tiny_assignment
 
 from autograder.assignment import load_assignment
 from autograder.jail import Zygote
@@ -231,3 +233,117 @@ def test_time_of_a_submission_is_limited(tiny_root: Path, tiny_zygote: Zygote) -
     result = judged(short, "def double(x):\n    while True: pass\n\ndef halve(x):\n    return x / 2\n")
     assert result["score"] == 0
     assert "used up its 3 seconds" in messages(result)
+
+
+# --- What may not be called, through the whole line ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ruled(tmp_path_factory: pytest.TempPathFactory, tiny_zygote: Zygote) -> Judge:
+    """A judge of doubling where neither exercise may call torch.mul or anything of torch.nn."""
+    rules = 'forbidden=("torch.mul", "torch.nn.*")'
+    checks = CHECKS.replace("bonus=True", f"bonus=True, {rules}").replace(
+        'Exercise("double")', f'Exercise("double", {rules})'
+    )
+    root = write_tiny_assignment(tmp_path_factory.mktemp("ruled"), checks=checks)
+    return Judge(load_assignment("tiny_doubling", root), tiny_zygote, "secret", TimeLimits(10.0, 10.0, 60.0))
+
+
+def notebook(*sources: str) -> Submission:
+    cells = [{"cell_type": "code", "source": s, "metadata": {}, "outputs": []} for s in sources]
+    return read_notebook_bytes(json.dumps({"cells": cells, "nbformat": 4}).encode(), ("double", "halve"))
+
+
+HALVE = "def halve(x):\n    return x / 2\n"
+
+
+def test_what_may_not_be_called_costs_the_exercise_and_is_said(ruled: Judge) -> None:
+    result = judged(ruled, notebook("import torch\ndef double(x):\n    return torch.mul(x, 2)\n", HALVE))
+    assert (result["score"], result["bonus"]) == (0, 2)
+    assert "torch.mul: this is what the exercise asks you to write" in messages(result)
+    assert result["oddities"] == ["double uses torch.mul, which it may not."]
+    assert judged(ruled, notebook("def double(x):\n    return x + x\n", HALVE))["score"] == 2.5
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        # made at run time, past the reading of the source
+        (HALVE + "globals()['double'] = lambda x: x.mul(2)\n",),
+        (HALVE, "import torch\nvars()['double'] = lambda x: torch.mul(x, 2)\n"),
+        # in a cell that cannot be read
+        ("def double(x):\n    return x.mul(2)" + " + 0" * 1000 + "\n", HALVE),
+        ("from __future__ import barry_as_FLUFL\n", "def double(x):\n    return x.mul(2) if 1 <> 2 else 0\n", HALVE),
+        # hidden by a magic
+        ("%%bash\ntrue\n", "%time double = lambda x: x.mul(2)\n" + HALVE),
+        # in another exercise, which comes later
+        ("def double(x):\n    return halve(x, 4)\n", "def halve(x, k=1):\n    return x.mul(k / 2)\n"),
+    ],
+)
+def test_no_way_around_earns_a_point(ruled: Judge, sources: tuple[str, ...]) -> None:
+    result = judged(ruled, notebook(*sources))
+    assert result["score"] == 0
+
+
+def test_what_leans_on_the_forbidden_is_judged_with_the_reference(ruled: Judge) -> None:
+    leaning = "def double(x):\n    return 4 * halve(x)\n"
+    result = judged(ruled, notebook(leaning, "def halve(x):\n    return x.mul(0.5)\n"))
+    assert result["bonus"] == 0
+    assert result["exercises"]["double"]["score"] == 2.5 and result["exercises"]["double"]["carried_forward"]
+
+
+def test_a_criterion_at_fault_costs_its_points_and_stops_nothing(
+    tmp_path: Path, tiny_zygote: Zygote, caplog: pytest.LogCaptureFixture
+) -> None:
+    hidden = HIDDEN.replace("hidden_input = draw.normal(3, scale=1e12)", 'raise KeyError("the staff\'s secret")')
+    root = write_tiny_assignment(tmp_path, hidden=hidden)
+    result = judged(Judge(load_assignment("tiny_doubling", root), tiny_zygote, "s"), RIGHT)
+    assert (result["score"], result["bonus"]) == (1, 2)
+    assert result["oddities"] == ["double: doubles_large_numbers could not be judged; a teacher has to look."]
+    assert "secret" not in json.dumps(result)
+    assert "double.doubles_large_numbers is at fault" in caplog.text and "secret" in caplog.text
+
+
+def test_a_mistake_that_trips_a_criterion_is_passed_over(tmp_path: Path, tiny_zygote: Zygote) -> None:
+    """Diagnosis replays known mistakes; what a criterion does with their results must not stop the judging."""
+    hidden = HIDDEN.replace(
+        "expect(student.double(hidden_input)).close_to(2 * hidden_input)",
+        "got = student.double(hidden_input)\n    expect(hidden_input * 2).close_to(expect(got).tensor())",
+    )
+    mistakes = MISTAKES.replace("x * x", "x * float('inf')")
+    root = write_tiny_assignment(tmp_path, hidden=hidden, mistakes=mistakes)
+    result = judged(Judge(load_assignment("tiny_doubling", root), tiny_zygote, "s"), RIGHT.replace("x + x", "3 * x"))
+    assert result["score"] == 0 and result["bonus"] == 2
+
+
+def test_half_precision_loosens_nothing(judge: Judge) -> None:
+    for dtype in ("bfloat16", "float16"):
+        assert judged(judge, f"import torch\ndef double(x):\n    return (2.04 * x).to(torch.{dtype})\n")["score"] == 0
+    assert judged(judge, "import torch\ndef double(x):\n    return (2 * x).float()\n")["score"] == 2.5
+
+
+def test_a_references_time_is_limited_when_a_student_calls_it(tmp_path: Path, tiny_zygote: Zygote) -> None:
+    source = SOURCE.replace("secret_of_doubling = x + x", "secret_of_doubling = sum(x for _ in range(1 + len(x) ** 7))")
+    root = write_tiny_assignment(tmp_path, source=source)
+    slow = Judge(load_assignment("tiny_doubling", root), tiny_zygote, "s", TimeLimits(10.0, 1.0, 60.0))
+    code = "import torch\ndef double(x):\n    return x\n\ndef halve(x):\n    return double(torch.zeros(5000))[:5] / 4\n"
+    start = time.monotonic()
+    assert judged(slow, code)["bonus"] == 0
+    assert time.monotonic() - start < 30
+
+
+def test_an_odd_but_right_notebook_has_full_marks(judge: Judge) -> None:
+    result = judged(
+        judge,
+        notebook(
+            "%matplotlib inline\n!pip install nothing\nimport numpy as np\nx = np.arange(3)\nprint(x)",
+            HALVE,
+            "def double(x):\n    return x\n",
+            "EPS = 0\ntable = {}\ntable['twice'] = lambda v: v + v + EPS\nraise ValueError('an experiment')",
+            "%%time\nfrom dataclasses import dataclass\n@dataclass\nclass Doubler:\n    kind: str\n"
+            "    def __call__(self, x):\n        return table[self.kind](x)\n"
+            "double = Doubler('twice')\nassert double(1) == 2\n",
+        ),
+    )
+    assert (result["score"], result["bonus"]) == (2.5, 2)
+    assert result["oddities"] == ["double is defined in 2 cells (3, 5); the last one counts."]
