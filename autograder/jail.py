@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import socket
@@ -24,6 +25,8 @@ import course_utils
 from autograder.errors import CourseError
 from autograder.runner.frames import Channel
 from autograder.runner.namespaces import Limits
+
+log = logging.getLogger(__name__)
 
 ISOLATIONS = ("bubblewrap", "none")
 START_SECONDS = 120  # importing torch from a cold disk
@@ -61,11 +64,16 @@ class Zygote:
             raise CourseError(NO_BUBBLEWRAP)
         self.isolation = isolation
         self.limits = limits or Limits()
-        self._control, theirs = socket.socketpair()
+        self._checks = checks
         self._folder = tempfile.TemporaryDirectory(prefix="runner-")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the zygote)
-        command = _jailed(checks, theirs.fileno()) if isolation == "bubblewrap" else _open(theirs.fileno())
-        environment = {} if isolation == "bubblewrap" else _environment(Path(self._folder.name), checks.parent)
+        self._launch()
+
+    def _launch(self) -> None:
+        self._control, theirs = socket.socketpair()
+        jailed = self.isolation == "bubblewrap"
+        command = _jailed(self._checks, theirs.fileno()) if jailed else _open(theirs.fileno())
+        environment = {} if jailed else _environment(Path(self._folder.name), self._checks.parent)
         self._process = subprocess.Popen(
             command,
             pass_fds=[theirs.fileno()],
@@ -111,16 +119,38 @@ class Zygote:
         return line[:-1]
 
     def start(self) -> Sandbox:
-        """Fork a sandbox for one submission."""
+        """Fork a sandbox for one submission; where the zygote has died, start it anew first.
+
+        Raises
+        ------
+        CourseError
+            When the jail does not start.
+        """
         self.wait()
+        sandbox = self._fork()
+        if sandbox is None:
+            log.warning("The jail died and is started again.")
+            self._end()
+            self._launch()
+            self.wait()
+            sandbox = self._fork()
+        if sandbox is None:
+            raise CourseError("The jail died twice; the machine may be out of memory or of processes.")
+        return sandbox
+
+    def _fork(self) -> Sandbox | None:
         ours, theirs = socket.socketpair()
         request = {"op": "start", "limits": dataclasses.asdict(self.limits)}
-        socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
-        theirs.close()
+        with theirs:
+            try:
+                socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
+            except OSError:
+                ours.close()
+                return None
         answer = self._line()
         if not answer:
             ours.close()
-            raise CourseError("The jail's zygote died.")
+            return None
         return Sandbox(self, json.loads(answer)["pid"], Channel(ours))
 
     def kill(self, pid: int) -> None:
@@ -131,14 +161,18 @@ class Zygote:
 
     def close(self) -> None:
         """End the zygote and all its sandboxes."""
+        self._end()
+        self._log.close()
+        self._folder.cleanup()
+
+    def _end(self) -> None:
+        self._ready = False
         self._control.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._log.close()
-        self._folder.cleanup()
 
     def __enter__(self) -> Zygote:
         return self

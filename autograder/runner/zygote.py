@@ -46,6 +46,7 @@ def preload() -> Any:
 def run_submission(connection: socket.socket, shell: Any, limits: Limits, isolated: bool) -> None:
     """Become the runner of one submission; does not return."""
     die_with_parent()
+    os.setsid()  # a signal to one's process group must reach neither the zygote nor the process that watches
     if isolated:
         enter_namespaces()
         die_with_parent()  # the new namespaces took it back
@@ -60,7 +61,6 @@ def run_submission(connection: socket.socket, shell: Any, limits: Limits, isolat
             os._exit(0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         die_with_parent()
-    else:
         os.setsid()
     limit_resources(limits, isolated)
     if isolated:

@@ -176,6 +176,19 @@ def test_a_jail_that_does_not_start_says_why(tmp_path: Path) -> None:
         Zygote(tmp_path / "no-such-checks.py").start()
 
 
+def test_a_zygote_that_died_is_started_again(tiny_root: Path) -> None:
+    with Zygote(tiny_root / "assignments" / "tiny_doubling" / "checks.py") as zygote:
+        first = zygote.start()
+        zygote._process.kill()
+        zygote._process.wait()
+        with pytest.raises(FrameError):
+            run(first, "x = 1")
+        first.close()
+        second = zygote.start()
+        assert run(second, "x = 1")["error"] is None
+        second.close()
+
+
 def test_no_isolation_runs_cells_too_and_ends_them(tiny_root: Path) -> None:
     with Zygote(tiny_root / "assignments" / "tiny_doubling" / "checks.py", "none") as zygote:
         sandbox = zygote.start()
