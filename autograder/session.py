@@ -20,6 +20,7 @@ from course_utils.checking.props import prop_title
 from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written
 
 MAX_CALLBACK_NUMBERS = 20_000  # entries of all arguments with which a student may call a function of the judge's
+IMPATIENCE = 5  # after a stall the exercise's other criteria get a limit this many times shorter
 MAX_CRITERION_NUMBERS = 20_000_000  # of all such calls of one criterion, which may keep them
 
 
@@ -191,6 +192,7 @@ class JailedStudent(Student):
         self._sandbox: Sandbox | None = None
         self._failed: Unmet | None = None
         self._deadline = 0.0
+        self._limit = session.limits.criterion  # seconds
         self._numbers = 0  # with which the judge's functions were called
 
     def begin_criterion(self) -> None:
@@ -198,7 +200,7 @@ class JailedStudent(Student):
         self._failed = None
         self._first = True
         self._numbers = 0
-        self._deadline = self._session.deadline(self._session.limits.criterion)
+        self._deadline = self._session.deadline(self._limit)
 
     def close(self) -> None:
         """Let the fork end."""
@@ -208,7 +210,7 @@ class JailedStudent(Student):
 
     def _start(self) -> Sandbox:
         sandbox = self._session.fork()
-        self._deadline = self._session.deadline(self._session.limits.criterion)  # cells have a time of their own
+        self._deadline = self._session.deadline(self._limit)  # cells have a time of their own
         if self._replaced:
             sandbox.channel.send({"op": "replace", "names": list(self._replaced)}, deadline=self._deadline)
             if sandbox.channel.receive(self._deadline)[0].get("op") != "replaced":
@@ -248,8 +250,9 @@ class JailedStudent(Student):
                 return Unmet(
                     f"The submission used up its {self._session.limits.submission:g} seconds in {function}.", "time"
                 )
+            seconds, self._limit = self._limit, self._session.limits.criterion / IMPATIENCE
             return Unmet(
-                f"{function} did not finish within {self._session.limits.criterion:g} seconds.",
+                f"{function} did not finish within {seconds:g} seconds.",
                 "time",
                 ["A loop that does not end, or Python loops where one tensor operation would do."],
             )

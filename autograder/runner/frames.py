@@ -15,7 +15,7 @@ import math
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ MAX_NODES = 200_000
 MAX_DEPTH = 16
 MAX_TEXT = 1 << 16  # characters of one string
 HEADER = struct.Struct(">II")
+RECEIVE = 1 << 16  # bytes to ask for at least
 
 DTYPES = {
     str(d).removeprefix("torch."): d
@@ -106,15 +107,16 @@ class Encoder:
         return referred
 
     def _tensor(self, value: Tensor) -> Any:
-        if value.dtype not in NAMES:
+        name = NAMES.get(value.dtype)
+        if name is None:
             raise FrameError(f"A tensor of dtype {value.dtype} cannot be sent.")
-        # A fresh tensor: one entry of a matrix counts as contiguous whatever its stride, and cannot be viewed as bytes.
-        flat = torch.empty(value.numel(), dtype=value.dtype).copy_(value.detach().reshape(-1))
-        raw = bytes(flat.view(torch.uint8).numpy()) if flat.numel() else b""
-        node = self._raw(raw, NAMES[value.dtype], tuple(value.shape))
-        return {"tensor": {**node, "strided": not value.is_contiguous()}}
+        value = value.detach()
+        as_numpy = value.view(torch.int16) if value.dtype == torch.bfloat16 else value  # which NumPy has not
+        node = self._raw(as_numpy.resolve_conj().resolve_neg().numpy().tobytes(), name, value.shape)
+        node["strided"] = not value.is_contiguous()
+        return {"tensor": node}
 
-    def _raw(self, raw: bytes, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    def _raw(self, raw: bytes, dtype: str, shape: Sequence[int]) -> dict[str, Any]:
         node = {"dtype": dtype, "shape": list(shape), "at": self._at, "size": len(raw)}
         self.chunks.append(raw)
         self._at += len(raw)
@@ -231,6 +233,7 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._received = bytearray()  # what came beyond the piece that was read
 
     def send(self, message: dict[str, Any], encoder: Encoder | None = None, deadline: float | None = None) -> None:
         """Send a message whose tensors `encoder` has collected.
@@ -274,19 +277,21 @@ class Channel:
         return message, raw
 
     def _read(self, size: int, deadline: float | None) -> bytes:
-        parts = bytearray()
-        while len(parts) < size:
+        while len(self._received) < size:
             self._wait(deadline)
             try:
-                part = self._socket.recv(min(size - len(parts), 1 << 20))
+                # Most frames come whole: one call for the header, the text and the bytes of one, or of part of one.
+                part = self._socket.recv(max(RECEIVE, min(size - len(self._received), 1 << 20)))
             except TimeoutError:
                 raise TimeUp("No frame came in time.") from None
             except OSError as error:
                 raise Closed(str(error)) from None
             if not part:
                 raise Closed("The other side closed the connection.")
-            parts += part
-        return bytes(parts)
+            self._received += part
+        piece = bytes(self._received[:size])
+        del self._received[:size]
+        return piece
 
     def _wait(self, deadline: float | None) -> None:
         if deadline is None:

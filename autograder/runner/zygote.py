@@ -15,6 +15,7 @@ import socket
 import sys
 from typing import Any
 
+from autograder.runner import cheap_forks
 from autograder.runner.frames import Channel
 from autograder.runner.namespaces import Limits, close_the_door, die_with_parent, enter_namespaces, limit_resources
 from autograder.runner.serve import Server, make_shell
@@ -77,14 +78,19 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     isolated = sys.argv[2] == "namespaces"
     shell = preload()
+    cheap_forks.freeze()
     control.sendall(b"ready\n")
     runners: set[int] = set()
+    started = 0
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
         if not data:
             break
         request = json.loads(data)
         if request["op"] == "start":
+            started += 1
+            if started == 2:  # takes a second, which pays from the fourth submission on
+                cheap_forks.use_huge_pages()
             pid = os.fork()
             if pid == 0:
                 control.close()
