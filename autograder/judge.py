@@ -34,6 +34,7 @@ from course_utils.checking import (
     Unmet,
     opaque_results,
 )
+from course_utils.checking.ready_made import refused
 from course_utils.checking.student import Call, not_defined
 from course_utils.checking.verdict import judge_criterion, withhold_contract_points
 
@@ -161,10 +162,8 @@ class Judge:
         secret: str,
     ) -> JudgedExercise:
         if reading.violations:
-            why = ", ".join(reading.violations[:3])
-            text = f"{exercise.name} uses {why}: this is what the exercise asks you to write."
-            results = [CriterionResult(c, Unmet(text, "forbidden")) for c in exercise.criteria]
-            return JudgedExercise(ExerciseResult(exercise, results), [], [text])
+            not_judged = refused(exercise, reading.violations)
+            return JudgedExercise(not_judged, [], [c.message for c in not_judged.criteria[:1]])
         stand_ins = {e: self._reference[e] for e in self.assignment.exercises if e in failing & reading.exercises}
         # An earlier exercise that calls the forbidden must not lend its results, and one that stalls no time.
         lent = {e: r for e, r in stand_ins.items() if e in unusable}

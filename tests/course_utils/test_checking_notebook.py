@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import types
 from typing import Any
 
@@ -93,3 +94,14 @@ def test_the_same_inputs_come_every_time() -> None:
     check = checker(checks(), {"double": double})
     check("double"), check("double")
     assert torch.equal(seen[0], seen[1])
+
+
+def test_check_says_at_once_what_may_not_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = checks()
+    module.double.forbidden = ("torch.mul",)  # type: ignore[attr-defined]
+    code = "def double(x):\n    return x.mul(2)\n"
+    linecache.cache["<cell>"] = (len(code), None, code.splitlines(True), "<cell>")
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, "<cell>", "exec"), namespace)
+    report = checker(module, namespace)("double")
+    assert report.score == 0 and ".mul (as torch.mul): this is what the exercise asks you to write" in str(report)
