@@ -309,7 +309,15 @@ def feedback(
 @command
 def solve(
     assignment: AssignmentName,
-    data: Annotated[str, typer.Option(help="Image set: auto, cifar10 or digits_in_scenes.")] = "auto",
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            "--text",
+            help="What to run on: auto; cifar10, digits_in_scenes, tinyshakespeare or another set of "
+            "datasets/registry.toml; or the path of a text file.",
+        ),
+    ] = "auto",
     output: Annotated[Path | None, typer.Option(help="Folder to write; build/solve/ASSIGNMENT by default.")] = None,
 ) -> None:
     """Run the reference notebook with its experiments; write the notebook, its figures and its numbers."""

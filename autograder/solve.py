@@ -28,8 +28,8 @@ from autograder.assignment import Assignment
 from autograder.atomic_write import atomic_folder, atomic_write
 from autograder.build import notebook_bytes, reference_notebook
 from autograder.errors import CourseError
+from course_utils.data.registry import read_registry
 
-DATA_SETS = ("auto", "cifar10", "digits_in_scenes")
 JSON = "application/json"
 
 # Runs after the last cell, in the kernel: the notebook's `numbers` as plain JSON.
@@ -85,7 +85,8 @@ def solve(
     assignment : Assignment
         What to solve.
     data : str
-        The image set to run on, told to the notebook as $COURSE_DATA_SET: "cifar10", "digits_in_scenes" or "auto".
+        What to run on, told to the notebook as $COURSE_DATA_SET: a set of the registry, the path of a text file, or
+        "auto".
     output : Path, optional
         The folder to write; build/solve/<name> under the course's root when not given.  What stood there before is
         replaced when everything is ready, and not before.
@@ -97,8 +98,11 @@ def solve(
     CourseError
         With the name of the cell that failed.  The notebook up to there is kept beside `output` with ".failed".
     """
-    if data not in DATA_SETS:
-        raise CourseError(f"There is no data set {data!r}; choose one of {', '.join(DATA_SETS)}.")
+    sets = ("auto", *read_registry())
+    if data not in sets:
+        if not Path(data).is_file():
+            raise CourseError(f"There is no data set {data!r}; choose one of {', '.join(sets)}, or a text file.")
+        data = str(Path(data).resolve())  # the notebook runs in another folder
     folder = (output or assignment.root / "build" / "solve" / assignment.name).resolve()
     if folder.exists() and not _ours(folder, assignment):
         raise CourseError(f"{folder} holds something else than a solved {assignment.name}; give another folder.")

@@ -6,6 +6,7 @@ from .errors import DamagedDataError, DataError, DownloadError, MissingDataError
 from .image_data import ImageData, Split
 from .images import load_images
 from .pixels import flatten_images, unflatten_images
+from .texts import TextData, load_text
 
 __all__ = [
     "DamagedDataError",
@@ -14,9 +15,11 @@ __all__ = [
     "ImageData",
     "MissingDataError",
     "Split",
+    "TextData",
     "flatten_images",
     "load_cifar10",
     "load_digits_in_scenes",
     "load_images",
+    "load_text",
     "unflatten_images",
 ]
