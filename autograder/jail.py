@@ -21,7 +21,6 @@ from pathlib import Path
 from types import TracebackType
 
 import autograder
-import course_utils
 from autograder.errors import CourseError
 from autograder.runner.frames import Channel
 from autograder.runner.namespaces import Limits
@@ -31,6 +30,8 @@ log = logging.getLogger(__name__)
 ISOLATIONS = ("bubblewrap", "none")
 START_SECONDS = 120  # importing torch from a cold disk
 LIBRARY = "/course"  # where the jail has our code
+CODE = Path(autograder.__file__).parents[1]  # where this process has it
+NOBODY = "65534"
 
 NO_BUBBLEWRAP = (
     "Bubblewrap (the program bwrap) is needed to run students' code and was not found: install it "
@@ -67,12 +68,14 @@ class Zygote:
         self._checks = checks
         self._folder = tempfile.TemporaryDirectory(prefix="runner-")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the zygote)
+        # Not as root: the kernel does not limit how many processes root has.
+        self._as_nobody = isolation == "bubblewrap" and os.geteuid() == 0 and shutil.which("setpriv") is not None
         self._launch()
 
     def _launch(self) -> None:
         self._control, theirs = socket.socketpair()
         jailed = self.isolation == "bubblewrap"
-        command = _jailed(self._checks, theirs.fileno()) if jailed else _open(theirs.fileno())
+        command = _jailed(self._checks, theirs.fileno(), self._as_nobody) if jailed else _open(theirs.fileno())
         environment = {} if jailed else _environment(Path(self._folder.name), self._checks.parent)
         self._process = subprocess.Popen(
             command,
@@ -102,6 +105,14 @@ class Zygote:
             self._process.wait()
             self._log.seek(0)
             reason = self._log.read().decode(errors="replace").strip().splitlines()
+            if self._as_nobody:
+                self._as_nobody = (
+                    False  # in a container root may not be allowed to; then in a user namespace, as anyone
+                )
+                self._end()
+                self._launch()
+                self.wait()
+                return
             self.close()
             raise CourseError(f"The jail did not start: {reason[-1] if reason else 'no reason was given'}")
         self._ready = True
@@ -153,11 +164,13 @@ class Zygote:
             return None
         return Sandbox(self, json.loads(answer)["pid"], Channel(ours))
 
-    def kill(self, pid: int) -> None:
-        """End a sandbox and everything in it."""
+    def kill(self, pid: int) -> str:
+        """End a sandbox and everything in it; returns what it had used too much of, "" as a rule."""
         with contextlib.suppress(OSError):  # where the zygote is gone, so are its sandboxes
             self._control.sendall(json.dumps({"op": "kill", "pid": pid}).encode())
-            self._line()
+            if answer := self._line():
+                return str(json.loads(answer)["used too much"])
+        return ""
 
     def close(self) -> None:
         """End the zygote and all its sandboxes."""
@@ -195,14 +208,18 @@ class Sandbox:
         self._pid = pid
         self.channel = channel
 
-    def close(self) -> None:
-        """Kill everything in the sandbox."""
+    def close(self) -> str:
+        """Kill everything in the sandbox; returns "memory" or "processes" where it had used too much, else ""."""
         self.channel.close()
-        self._zygote.kill(self._pid)
+        return self._zygote.kill(self._pid)
+
+    @property
+    def limits(self) -> Limits:
+        """What the submission may use."""
+        return self._zygote.limits
 
 
 def _environment(home: Path, checks_folder: Path) -> dict[str, str]:
-    library = Path(autograder.__file__).parents[1]
     return {
         "PATH": "/usr/bin:/bin",
         "HOME": str(home),
@@ -212,7 +229,7 @@ def _environment(home: Path, checks_folder: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": os.pathsep.join([str(library), str(checks_folder)]),
+        "PYTHONPATH": os.pathsep.join([str(CODE), str(checks_folder)]),
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -224,9 +241,10 @@ def _open(descriptor: int) -> list[str]:
     return [sys.executable, "-m", "autograder.runner.zygote", str(descriptor), "none"]
 
 
-def _jailed(checks: Path, descriptor: int) -> list[str]:
-    engine = Path(autograder.__file__).parent
+def _jailed(checks: Path, descriptor: int, as_nobody: bool) -> list[str]:
     mounts = ["--ro-bind", "/usr", "/usr"]
+    for folder in ("/etc", LIBRARY, f"{LIBRARY}/lib", f"{LIBRARY}/lib/autograder", f"{LIBRARY}/assignment"):
+        mounts += ["--perms", "0755", "--dir", folder]
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):
         place = Path("/", name)
         if place.is_symlink():
@@ -234,29 +252,37 @@ def _jailed(checks: Path, descriptor: int) -> list[str]:
         elif place.is_dir():
             mounts += ["--ro-bind", str(place), str(place)]
     mounts += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    if not Path(sys.base_prefix).is_relative_to("/usr"):
-        mounts += ["--ro-bind", sys.base_prefix, sys.base_prefix]
+    base = Path(sys.base_prefix)
+    if not base.is_relative_to("/usr"):
+        mounts += [part for folder in reversed(base.parents[:-1]) for part in ("--perms", "0755", "--dir", str(folder))]
+        mounts += ["--ro-bind", str(base), str(base)]
     python = sys.executable
     if sys.prefix != sys.base_prefix:  # a virtual environment may lie anywhere, under /tmp too, which is covered
         mounts += ["--ro-bind", sys.prefix, f"{LIBRARY}/python"]
         python = f"{LIBRARY}/python/bin/{Path(sys.executable).name}"
     # Our code comes by itself, not by its folder, which may hold hidden criteria or a gradebook.
     mounts += [
-        *("--ro-bind", str(Path(course_utils.__file__).parent), f"{LIBRARY}/lib/course_utils"),
-        *("--ro-bind", str(engine / "__init__.py"), f"{LIBRARY}/lib/autograder/__init__.py"),
-        *("--ro-bind", str(engine / "runner"), f"{LIBRARY}/lib/autograder/runner"),
+        *("--ro-bind", str(CODE / "course_utils"), f"{LIBRARY}/lib/course_utils"),
+        *("--ro-bind", str(CODE / "autograder" / "__init__.py"), f"{LIBRARY}/lib/autograder/__init__.py"),
+        *("--ro-bind", str(CODE / "autograder" / "runner"), f"{LIBRARY}/lib/autograder/runner"),
         *("--ro-bind", str(checks), f"{LIBRARY}/assignment/checks.py"),
     ]
     variables = _environment(Path("/tmp"), Path(LIBRARY, "assignment"))
     variables["PYTHONPATH"] = f"{LIBRARY}/lib:{LIBRARY}/assignment"
     settings = [part for name, value in variables.items() for part in ("--setenv", name, value)]
+    become = ["--unshare-user", "--uid", "1000", "--gid", "1000"]
+    then: list[str] = []
+    if as_nobody:
+        become = ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        then = ["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--inh-caps", "-all", "--"]
     return [
         "bwrap",
-        *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
-        *("--uid", "1000", "--gid", "1000", "--hostname", "jail", "--die-with-parent", "--new-session", "--clearenv"),
+        *become,
+        *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--hostname", "jail", "--die-with-parent", "--new-session", "--clearenv"),
         *mounts,
-        *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--chdir", "/tmp"),
+        *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp", "--chdir", "/tmp"),
         *("--remount-ro", "/dev", "--remount-ro", "/"),  # what one submission writes must not meet the next
         *settings,
-        *("--", python, "-m", "autograder.runner.zygote", str(descriptor), "namespaces"),
+        *("--", *then, python, "-m", "autograder.runner.zygote", str(descriptor), "namespaces"),
     ]

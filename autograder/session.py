@@ -84,11 +84,16 @@ class Session:
         """Whether the submission has used up its time."""
         return time.monotonic() >= self._deadline
 
-    def close(self) -> None:
-        """Kill the sandbox."""
-        if self._sandbox is not None:
-            self._sandbox.close()
-            self._sandbox = None
+    def close(self) -> str:
+        """Kill the sandbox; returns what its processes had used too much of, as the end of a sentence, as a rule ""."""
+        if self._sandbox is None:
+            return ""
+        sandbox, self._sandbox = self._sandbox, None
+        return {
+            "": "",
+            "memory": f"used more than {sandbox.limits.memory / 2**30:.3g} GiB of memory together",
+            "processes": f"were more than {sandbox.limits.processes} processes and threads",
+        }[sandbox.close()]
 
     def fork(self) -> Sandbox:
         """A sandbox whose runner has run the cells and forked for one exercise.
@@ -149,11 +154,13 @@ class Session:
                     break
             if broken is None:
                 return sandbox
-            self.close()
-            self._left_out.add(broken[0])
-            name = self._cells[broken[0]].name
-            self.oddities.append(f"{_cell(name)} {broken[1]}; it was left out.")
-            self.cell_errors[name] = f"its cell {broken[1]}"
+            number, what = broken
+            if spent := self.close():
+                what = f"started processes that {spent}"
+            self._left_out.add(number)
+            name = self._cells[number].name
+            self.oddities.append(f"{_cell(name)} {what}; it was left out.")
+            self.cell_errors[name] = f"its cell {what}"
 
     def _note_error(self, name: str, error: object) -> None:
         if not isinstance(error, dict) or name in self.cell_errors:
@@ -228,8 +235,8 @@ class JailedStudent(Student):
             return self._exchange(self._sandbox, function, args, kwargs, prop)
         except FrameError as error:
             self._sandbox = None
-            self._session.close()
-            self._failed = self._broken(prop_title(prop) if prop else function, error)
+            spent = self._session.close()
+            self._failed = self._broken(prop_title(prop) if prop else function, error, spent)
             raise self._failed from None
         except Unmet as unmet:
             if self._sandbox is None:
@@ -244,7 +251,9 @@ class JailedStudent(Student):
             self._failed = Unmet(text, "type")
             raise self._failed from None
 
-    def _broken(self, function: str, error: FrameError) -> Unmet:
+    def _broken(self, function: str, error: FrameError, spent: str) -> Unmet:
+        if spent:
+            return Unmet(f"The process was ended while {function} ran: its processes {spent}.", "crash")
         if isinstance(error, TimeUp):
             if self._session.out_of_time:
                 return Unmet(

@@ -15,6 +15,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from autograder.runner.system_calls import filter_system_calls
+
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
@@ -32,7 +34,8 @@ class Limits:
     Attributes
     ----------
     memory : int
-        Bytes of address space above what the zygote has already loaded, for each process.
+        Bytes above what the zygote has already loaded: of address space for each process, and of memory for all
+        processes together.
     disk : int
         Bytes in /tmp and in /dev/shm.
     processes, files : int
@@ -87,6 +90,7 @@ def close_the_door(limits: Limits) -> None:
     header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
     _check(libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
     _check(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl")
+    filter_system_calls(libc)
 
 
 def limit_resources(limits: Limits, in_namespaces: bool) -> None:

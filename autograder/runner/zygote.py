@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -19,6 +20,9 @@ from autograder.runner import cheap_forks
 from autograder.runner.frames import Channel
 from autograder.runner.namespaces import Limits, close_the_door, die_with_parent, enter_namespaces, limit_resources
 from autograder.runner.serve import Server, make_shell
+from autograder.runner.watch import overdrawn
+
+LOOK_EVERY = 50  # milliseconds
 
 
 def preload() -> Any:
@@ -74,15 +78,23 @@ def run_submission(connection: socket.socket, shell: Any, limits: Limits, isolat
 
 
 def main() -> None:
-    """Serve requests on the control socket until it is closed."""
+    """Serve requests on the control socket until it is closed, and meanwhile look after what was started."""
     control = socket.socket(fileno=int(sys.argv[1]))
     isolated = sys.argv[2] == "namespaces"
     shell = preload()
     cheap_forks.freeze()
     control.sendall(b"ready\n")
-    runners: set[int] = set()
     started = 0
+    runners: dict[int, Limits] = {}
+    ended: dict[int, str] = {}  # those that used too much of what, and are no more
+    asked = select.poll()
+    asked.register(control, select.POLLIN)
     while True:
+        if isolated and not asked.poll(LOOK_EVERY if runners.keys() - ended.keys() else None):
+            for pid, what in overdrawn(runners.keys() - ended.keys(), runners).items():
+                kill(pid, isolated)
+                ended[pid] = what
+            continue
         data, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
         if not data:
             break
@@ -91,20 +103,23 @@ def main() -> None:
             started += 1
             if started == 2:  # takes a second, which pays from the fourth submission on
                 cheap_forks.use_huge_pages()
+            limits = Limits(**request["limits"])
             pid = os.fork()
             if pid == 0:
                 control.close()
                 with contextlib.suppress(BaseException):
-                    run_submission(socket.socket(fileno=descriptors[0]), shell, Limits(**request["limits"]), isolated)
+                    run_submission(socket.socket(fileno=descriptors[0]), shell, limits, isolated)
                 os._exit(0)
             os.close(descriptors[0])
-            runners.add(pid)
+            runners[pid] = limits
             control.sendall(json.dumps({"pid": pid}).encode() + b"\n")
-        elif request["op"] == "kill" and request["pid"] in runners:
-            kill(request["pid"], isolated)
-            runners.discard(request["pid"])
-            control.sendall(b"{}\n")
-    for pid in runners:
+        elif request["op"] == "kill":
+            pid = request["pid"]
+            if pid in runners and pid not in ended:
+                kill(pid, isolated)
+            runners.pop(pid, None)
+            control.sendall(json.dumps({"used too much": ended.pop(pid, "")}).encode() + b"\n")
+    for pid in runners.keys() - ended.keys():
         kill(pid, isolated)
     os._exit(0)  # taking the libraries down would take seconds
 

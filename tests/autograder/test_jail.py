@@ -57,12 +57,8 @@ def test_inside_there_is_nothing_of_the_machine(tiny_zygote: Zygote, tiny_root: 
     try:
         assert said(sandbox, "os.listdir('/etc')") == "['ld.so.cache']"
         assert said(sandbox, "os.listdir('/proc')") == "[]"
-        assert (
-            said(sandbox, "os.path.exists('/home') or os.listdir('/root') if os.path.exists('/root') else 0").count(
-                "ssh"
-            )
-            == 0
-        )
+        assert said(sandbox, "os.path.exists('/home') or os.path.exists('/root/.ssh')") == "False"
+        assert said(sandbox, "os.getuid() == 0") == "False"
         assert said(sandbox, f"os.path.exists({str(tiny_root)!r})") == "False"
         assert said(sandbox, "sorted(os.listdir('/course/assignment') + os.listdir('/course/lib'))") == str(
             ["autograder", "checks.py", "course_utils"]
@@ -71,6 +67,26 @@ def test_inside_there_is_nothing_of_the_machine(tiny_zygote: Zygote, tiny_root: 
         assert said(sandbox, "os.uname().nodename") == "jail"
         assert said(sandbox, "[n for n in os.environ if n in ('USER', 'COURSE_DATA', 'LOGNAME')]") == "[]"
         assert said(sandbox, "(os.getpid(), os.getppid())") == "(1, 0)"
+    finally:
+        sandbox.close()
+
+
+def test_a_students_code_is_without_rights_and_under_a_filter(tiny_zygote: Zygote) -> None:
+    tiny_zygote.wait()
+    before = set(zygote_and_below(tiny_zygote))
+    sandbox = tiny_zygote.start()
+    try:
+        run(sandbox, "x = 1")
+        lines = {
+            p: Path(f"/proc/{p}/status").read_text().splitlines() for p in set(zygote_and_below(tiny_zygote)) - before
+        }
+        states = [
+            {k: v.split()[0] for k, _, v in (line.partition(":") for line in each) if v.split()}
+            for each in lines.values()
+        ]
+        (theirs,) = [s for s in states if s["Seccomp"] == "2"]
+        assert theirs["CapEff"] == theirs["CapPrm"] == theirs["CapAmb"] == "0" * 16 and theirs["NoNewPrivs"] == "1"
+        assert theirs["Uid"] != "0" or not tiny_zygote._as_nobody
     finally:
         sandbox.close()
 
