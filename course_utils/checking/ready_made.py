@@ -54,8 +54,9 @@ def ready_made_calls(
             local = _local_names(tree)
             inner = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
             for node in ast.walk(tree):
-                whole = isinstance(node, ast.Attribute | ast.Name) and id(node) not in inner
-                if whole and (text := _forbidden_use(node, namespace, local, forbidden)):
+                if not isinstance(node, ast.Attribute | ast.Name) or id(node) in inner:
+                    continue
+                if text := _forbidden_use(node, namespace, local, forbidden):
                     found[text] = None
                 if isinstance(node, ast.Name) and node.id not in seen | local and node.id in namespace:
                     seen.add(node.id)
