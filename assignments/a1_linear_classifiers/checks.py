@@ -1065,7 +1065,7 @@ def flipped(student: Student, images: Tensor, p: float, generator: torch.Generat
 def mirrors_left_and_right(student: Student, draw: Draw) -> None:
     """A flipped image has its columns in reverse order, its rows and channels as they were."""
     any_flipped = False
-    for _ in range(40):
+    for _ in range(24):
         images = random_images(draw, draw.integer(1, 4))
         mirrored = torch.stack([images[..., 31 - column] for column in range(32)], -1)
         result = expect(student.random_horizontal_flip(images, 0.5, draw.generator()))
@@ -1087,7 +1087,7 @@ def each_image_has_its_own_draw(student: Student, draw: Draw) -> None:
 @random_horizontal_flip.criterion(points=1)
 def p_is_the_probability(student: Student, draw: Draw) -> None:
     """About p of all images are flipped; with p = 0 none is, with p = 1 all are."""
-    images, generator = random_images(draw, 20).float(), draw.generator()
+    images, generator = random_images(draw, 20).to(torch.uint8), draw.generator()
     for p in (0.0, 1.0, draw.number(0.12, 0.2), draw.number(0.8, 0.88)):
         batches = [flipped(student, images, p, generator) for _ in range(50 if 0 < p < 1 else 5)]
         share = torch.cat(batches).double().mean().item()

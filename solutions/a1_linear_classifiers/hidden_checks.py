@@ -77,7 +77,7 @@ def add_single_examples(
     def one_example_is_a_set(student: Student, draw: Draw) -> None:
         """A single example, which lacks most classes, is a set too: a set's result is the mean of theirs."""
         for X, y, W, b in problems(draw):
-            N, means = len(X), []
+            X, y, N, means = X[:6], y[:6], len(X[:6]), []  # every call crosses the pipe
             whole = [expect(r, "the result for the set").finite().tensor() for r in results(student, X, y, W, b)]
             singly = zip(*(results(student, X[i : i + 1], y[i : i + 1], W, b) for i in range(N)), strict=True)
             for together, parts in zip(whole, singly, strict=True):
@@ -479,7 +479,7 @@ def generator_decides_on_flips(student: Student, draw: Draw) -> None:
     """Another state of `generator` flips other images."""
     images, seed = random_images(draw, 4), draw.integer(0, 2**31)
     patterns = set()
-    for moved_on in range(50):
+    for moved_on in range(20):
         generator = torch.Generator().manual_seed(seed)
         torch.rand(5 * moved_on, generator=generator)
         patterns.add(tuple(flipped(student, images, 0.5, generator).tolist()))
