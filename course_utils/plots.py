@@ -1,4 +1,4 @@
-"""The course's figures: curves, weight templates, images, confusion matrices, probability histograms.
+"""The course's figures: curves, searches, templates, images, confusion matrices, histograms.
 
 Every function checks its input, draws in one style, labels what it draws, and returns the figure without showing it:
 a notebook shows it at the end of the cell, a script saves it.
@@ -17,7 +17,7 @@ import torch
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 Numbers = Sequence[float] | np.ndarray | torch.Tensor
 """Anything that can be read as an array of numbers."""
@@ -154,7 +154,7 @@ def plot_curves(
         _draw_curves(axes, quantity, lines, step)
         unit = "%" if quantity in FRACTIONS else (units or {}).get(quantity, "")
         axes.set(xlabel=step, ylabel=f"{quantity} ({unit})" if unit else quantity)
-        axes.set_title(quantity.capitalize())
+        axes.set_title(quantity[:1].upper() + quantity[1:])
         if quantity in log:
             axes.set_yscale("log")
     if title:
@@ -394,6 +394,139 @@ def plot_probability_histograms(
         axes.set_title(model or "Probability of the true class")
         axes.legend(title="classified")
     panels[0].set_ylabel("examples")
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+@course_style()
+def plot_layer_histograms(
+    layers: Mapping[str, Sequence[Numbers]],
+    *,
+    limit: float,
+    bins: int = 60,
+    unit: str = "value",
+    title: str | None = None,
+) -> Figure:
+    """Show how the values inside a network are distributed, layer by layer.
+
+    Parameters
+    ----------
+    layers : mapping of str to sequence of array
+        For each network (one row of panels) the values of its layers 1, 2, …, of any shape.
+    limit : float
+        Every panel shows the values from −limit to limit, so that a spread which shrinks or grows is seen to.
+    bins : int
+        Into how many parts that range is divided.
+    unit : str
+        What the values are.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+        With one axes for each layer of each network, and the standard deviation in it.
+
+    Raises
+    ------
+    ValueError
+        If networks have different numbers of layers, or a value is not finite.
+    """
+    depth = max(map(len, layers.values()), default=0)
+    if not depth or any(len(values) != depth for values in layers.values()) or not limit > 0:
+        raise ValueError(
+            "plot_layer_histograms takes the same number of layers (1 or more) for each network and a limit above 0, "
+            f"not { ({name: len(values) for name, values in layers.items()}) } and limit={limit}."
+        )
+    figure, panels = _figure(len(layers), depth, (1.45 * depth + 0.8, 1.25 * len(layers) + 0.9))
+    edges = np.linspace(-limit, limit, bins + 1)
+    for row, (name, of_network) in enumerate(layers.items()):
+        for column, numbers in enumerate(of_network):
+            where = f"plot_layer_histograms: layer {column + 1} of {name}"
+            values = _array(np.ravel(_cpu(numbers)), where, 1).astype(np.float64)
+            if not values.size or not np.isfinite(values).all():
+                raise ValueError(f"{where} has no values, or some that are not finite.")
+            axes = panels[row * depth + column]
+            share, _ = np.histogram(np.clip(values, -limit, limit), edges)  # what lies outside stands at the ends
+            axes.stairs(100 * share / values.size, edges, fill=True, color=PALETTE[row % len(PALETTE)])
+            axes.set(xlim=(-limit, limit), yticks=[])
+            axes.grid(False)
+            axes.text(0.97, 0.95, f"{values.std():.2g}", transform=axes.transAxes, ha="right", va="top", fontsize=9)
+            if row == 0:
+                axes.set_title(f"layer {column + 1}", fontsize=11)
+            if row < len(layers) - 1:
+                axes.set_xticklabels([])
+        panels[row * depth].set_ylabel(name, fontsize=10)
+    figure.supxlabel(f"{unit} (the number is their standard deviation)", fontsize=11)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+@course_style()
+def plot_search(
+    rounds: Mapping[str, tuple[Numbers, Numbers]],
+    *,
+    parameter: str,
+    quantity: str = "accuracy",
+    title: str | None = None,
+) -> Figure:
+    """Show what a search of a hyper-parameter found.
+
+    Parameters
+    ----------
+    rounds : mapping of str to (values, results)
+        For each round of the search (``"coarse"``, ``"fine"``) the values that were tried, all positive, and what
+        each reached. Accuracies are fractions from 0 to 1 and shown in per cent.
+    parameter, quantity : str
+        What was searched, and what was measured.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+        A scatter with a logarithmic axis and a ring around the best; with two rounds or more a second axes shows the
+        range of the last one.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, lengths differ, a value is not positive or an accuracy is not a fraction.
+    """
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name, (values, results) in rounds.items():
+        where = f"plot_search: {name}"
+        x, y = (_array(numbers, where, 1).astype(np.float64) for numbers in (values, results))
+        if not len(x) or len(x) != len(y) or not (x > 0).all() or not np.isfinite(y).all():
+            raise ValueError(f"{where} needs one finite {quantity} for each {parameter}, and each {parameter} above 0.")
+        if quantity in FRACTIONS:
+            if (y < 0).any() or (y > 1).any():
+                raise ValueError(f"{where}: {quantity} is a fraction from 0 to 1, but it has {np.abs(y).max():g}.")
+            y = 100 * y
+        found[name] = x, y
+    if not found:
+        raise ValueError("plot_search takes {round: (values, results)} with at least one round.")
+    best = max(zip(*map(np.concatenate, zip(*found.values(), strict=True)), strict=True), key=lambda point: point[1])
+    figure, panels = _figure(1, min(2, len(found)), (5.2 * min(2, len(found)), 3.8))
+    for axes in panels:
+        for (name, (x, y)), marker, colour in zip(found.items(), "os^Dv", PALETTE, strict=False):
+            axes.scatter(x, y, s=45, marker=marker, color=colour, label=name)
+        axes.scatter(*best, s=190, facecolor="none", edgecolor=BLACK, label=f"best: {best[0]:.2g}")
+        axes.set(xscale="log", xlabel=parameter, ylabel=f"{quantity} (%)" if quantity in FRACTIONS else quantity)
+    panels[0].set_title("All" if len(panels) > 1 else quantity[:1].upper() + quantity[1:])
+    panels[0].legend()
+    if len(panels) > 1:
+        name, (x, y) = list(found.items())[-1]
+        inside = [(a, b) for u, v in found.values() for a, b in zip(u, v, strict=True) if x.min() <= a <= x.max()]
+        low, high = min(b for _, b in inside), max(b for _, b in inside)
+        margin = 0.1 * (high - low) or 0.1
+        panels[1].set(xlim=(x.min() / 1.15, x.max() * 1.15), ylim=(low - margin, high + margin))
+        panels[1].set_title(f"The range of the {name} round")
+    for axes in panels:
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     if title:
         figure.suptitle(title)
     return figure

@@ -20,7 +20,9 @@ from course_utils.plots import (
     plot_confusion_matrix,
     plot_curves,
     plot_images,
+    plot_layer_histograms,
     plot_probability_histograms,
+    plot_search,
     plot_weight_templates,
 )
 
@@ -45,6 +47,8 @@ def every_figure() -> dict[str, Figure]:
         "images": plot_images(uint8_images(4), [0, 1, 2, 3], CLASSES, title="Images"),
         "confusion": plot_confusion_matrix(torch.arange(16).reshape(4, 4), CLASSES),
         "histograms": plot_probability_histograms(torch.rand(20), torch.rand(30)),
+        "layers": plot_layer_histograms({"He": [torch.randn(4, 3)] * 2}, limit=3, title="Signals"),
+        "search": plot_search({"coarse": ([1e-4, 1e-2], [0.4, 0.5])}, parameter="λ"),
     }
 
 
@@ -235,6 +239,50 @@ def test_models_stand_side_by_side_on_one_scale() -> None:
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
 
 
+# Signals, layer by layer
+
+
+def test_each_layer_of_each_network_has_a_panel_with_its_spread() -> None:
+    figure = plot_layer_histograms(
+        {"small": [torch.tensor([[-0.1, 0.1]]), [0.0, 0.0]], "large": [np.array([3.0, 5.0, 9.0]), [-7.0]]},
+        limit=4.0,
+        bins=8,
+        unit="sums",
+    )
+    assert [axes.get_title() for axes in figure.axes] == ["layer 1", "layer 2", "", ""]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["small", "", "large", ""]
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["0.1", "0", "2.5", "0"]
+    shares = [axes.patches[0].get_data().values.tolist() for axes in figure.axes]
+    assert shares[0] == [0, 0, 0, 50, 50, 0, 0, 0]
+    assert np.allclose(shares[2], [0, 0, 0, 0, 0, 0, 0, 100])  # beyond the limit stands at its end
+    assert shares[3][0] == 100
+    assert all(axes.get_xlim() == (-4, 4) for axes in figure.axes)
+
+
+# Searches
+
+
+def test_a_search_shows_its_rounds_and_rings_the_best() -> None:
+    figure = plot_search(
+        {"coarse": (torch.tensor([1e-4, 1e-2, 1e-1]), [0.3, 0.5, 0.1]), "fine": ([5e-3, 2e-2], [0.52, 0.49])},
+        parameter="λ",
+    )
+    everything, last_round = figure.axes
+    coarse, fine, best = (c.get_offsets().data for c in everything.collections)
+    assert np.allclose(coarse, [[1e-4, 30], [1e-2, 50], [1e-1, 10]]) and np.allclose(fine, [[5e-3, 52], [2e-2, 49]])
+    assert np.allclose(best, [[5e-3, 52]])
+    assert everything.get_xscale() == "log" and everything.get_ylabel() == "accuracy (%)"
+    low, high = last_round.get_xlim()
+    assert 1e-3 < low < 5e-3 and 2e-2 < high < 1e-1
+    low, high = last_round.get_ylim()
+    assert low < 49 and 52 < high < 55  # the coarse 50 lies inside, 30 and 10 do not
+
+
+def test_a_search_of_something_else() -> None:
+    [axes] = plot_search({"all": ([0.1, 0.2], [3.0, -2.0])}, parameter="η", quantity="gain").axes
+    assert axes.get_ylabel() == "gain" and axes.get_xlabel() == "η"
+
+
 # Wrong input
 
 
@@ -276,6 +324,14 @@ def test_models_stand_side_by_side_on_one_scale() -> None:
         (lambda: plot_probability_histograms([-3.0], [0.5]), "correct examples run from -3 to -3; give probabilities"),
         (lambda: plot_probability_histograms({"a": [0.5]}, {"b": [0.5]}), "both need the same ones"),
         (lambda: plot_probability_histograms({}, {}), "both need the same ones"),
+        (lambda: plot_layer_histograms({}, limit=1), "same number of layers"),
+        (lambda: plot_layer_histograms({"a": [[1.0]], "b": []}, limit=1), "same number of layers"),
+        (lambda: plot_layer_histograms({"a": [[1.0]]}, limit=0), "a limit above 0"),
+        (lambda: plot_layer_histograms({"a": [[1.0], [np.inf]]}, limit=1), "layer 2 of a has no values, or some that"),
+        (lambda: plot_search({}, parameter="λ"), "at least one round"),
+        (lambda: plot_search({"coarse": ([0.1], [0.5, 0.4])}, parameter="λ"), "one finite accuracy for each λ"),
+        (lambda: plot_search({"coarse": ([0.0], [0.5])}, parameter="λ"), "each λ above 0"),
+        (lambda: plot_search({"coarse": ([0.1], [50.0])}, parameter="λ"), "a fraction from 0 to 1, but it has 50"),
     ],
 )
 def test_wrong_input_gets_a_sentence(call: Callable, sentence: str) -> None:
