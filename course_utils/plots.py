@@ -506,12 +506,13 @@ def plot_search(
         found[name] = x, y
     if not found:
         raise ValueError("plot_search takes {round: (values, results)} with at least one round.")
-    best = max(zip(*map(np.concatenate, zip(*found.values(), strict=True)), strict=True), key=lambda point: point[1])
+    everything = [np.concatenate(parts) for parts in zip(*found.values(), strict=True)]
+    best_x, best_y = (values[everything[1].argmax()] for values in everything)
     figure, panels = _figure(1, min(2, len(found)), (5.2 * min(2, len(found)), 3.8))
     for axes in panels:
         for (name, (x, y)), marker, colour in zip(found.items(), "os^Dv", PALETTE, strict=False):
             axes.scatter(x, y, s=45, marker=marker, color=colour, label=name)
-        axes.scatter(*best, s=190, facecolor="none", edgecolor=BLACK, label=f"best: {best[0]:.2g}")
+        axes.scatter(best_x, best_y, s=190, facecolor="none", edgecolor=BLACK, label=f"best: {best_x:.2g}")
         axes.set(xscale="log", xlabel=parameter, ylabel=f"{quantity} (%)" if quantity in FRACTIONS else quantity)
     panels[0].set_title("All" if len(panels) > 1 else quantity[:1].upper() + quantity[1:])
     panels[0].legend()
