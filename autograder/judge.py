@@ -12,15 +12,18 @@ import ast
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
+
+import torch
 
 from autograder.assignment import Assignment
 from autograder.errors import CourseError
 from autograder.jail import Zygote
 from autograder.named_diagnosis import name_mistakes
-from autograder.result import JudgedExercise, JudgedSubmission
+from autograder.result import JudgedExercise, JudgedSubmission, KeptExercise, Leaning
 from autograder.rules import Reading, Source, read
 from autograder.session import JailedStudent, Session, TimeLimits
 from autograder.submission import StudentCell, Submission
@@ -41,6 +44,7 @@ from course_utils.checking.verdict import judge_criterion, withhold_contract_poi
 log = logging.getLogger(__name__)
 
 MAX_STALLS = 3  # of one exercise: what stalls on everything must not use up the others' time
+NONE_KEPT: Mapping[str, KeptExercise] = MappingProxyType({})
 NO_CHECKS = "check = lambda *names: None  # grading asks the criteria itself"
 
 
@@ -78,7 +82,13 @@ class Judge:
         self._opaque = opaque_results(assignment.exercises.values())
 
     def judge(
-        self, submission: Submission, reference_first: bool = False, affected_only: bool = False
+        self,
+        submission: Submission,
+        reference_first: bool = False,
+        affected_only: bool = False,
+        *,
+        secret: str | None = None,
+        kept: Mapping[str, KeptExercise] = NONE_KEPT,
     ) -> JudgedSubmission:
         """Judge one submission.
 
@@ -90,16 +100,22 @@ class Judge:
             Run the reference's cells before the submission's, so that only what it defines is replaced.
         affected_only : bool
             Leave out the exercises that are the reference's and call nothing of the submission's.
+        secret : str, optional
+            The submission's own, in place of the judge's.
+        kept : mapping
+            Exercises judged before under the same criteria, by name.  They are judged again only where another
+            earlier exercise than then has to be replaced by the reference.
         """
         self._zygote.wait()  # loading the libraries is not the student's time
         start = time.perf_counter()
         assignment = self.assignment
         # The same submission under the same secret always meets the same inputs, and no one can foresee them.
-        secret = hashlib.sha256(f"{self._secret}\n{submission.code()}".encode("utf-8", "surrogatepass")).hexdigest()
+        text = f"{self._secret if secret is None else secret}\n{submission.code()}"
+        secret = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         judged = JudgedSubmission(
             assignment.name, "bubblewrap and namespaces" if self._zygote.isolation == "bubblewrap" else "none"
         )
-        judged.oddities = list(submission.oddities)
+        judged.reading_oddities = list(submission.oddities)
         readings = self._read(submission, reference_first)
         session = Session(self._zygote, self._cells(submission, reference_first), self._limits, int(secret[:12], 16))
         # What calls the forbidden must not lend its results to any other exercise, whichever comes first.
@@ -110,28 +126,32 @@ class Judge:
                 reading = readings[name]
                 if affected_only and not ({name} | reading.exercises) & submission.defined:
                     continue
+                judged.order.append(name)
+                leaning = self._leaning(reading, failing, unusable)
+                if name in kept and kept[name].leaning == leaning:
+                    judged.kept[name] = kept[name]
+                    failing |= {name} if kept[name].failing else set()
+                    unusable |= {name} if kept[name].unusable else set()
+                    continue
                 if not reference_first and name not in submission.defined:
                     # What is made at run time, past the reading of the source, does not count as defined.
                     results = [CriterionResult(c, not_defined(name)) for c in exercise.criteria]
-                    judged.exercises[name] = JudgedExercise(ExerciseResult(exercise, results))
-                    failing.add(name)
-                    continue
-                judged.exercises[name] = one = self._judge_exercise(
-                    session, exercise, reading, failing, unusable, secret
-                )
-                kinds = {c.unmet.kind for c in one.result.criteria if c.unmet}
+                    one = JudgedExercise(ExerciseResult(exercise, results))
+                else:
+                    one = self._judge_exercise(session, exercise, reading, leaning, secret)
+                judged.exercises[name] = one
+                one.leaning = leaning
                 faults = [c.criterion.name for c in one.result.criteria if c.unmet and c.unmet.kind == "fault"]
                 if faults:
-                    judged.oddities.append(f"{name}: {', '.join(faults)} could not be judged; a teacher has to look.")
-                if kinds:
-                    failing.add(name)
-                if kinds & {"forbidden", "time", "crash"}:
-                    unusable.add(name)
+                    one.oddities.append(f"{name}: {', '.join(faults)} could not be judged; a teacher has to look.")
                 if reading.violations:
-                    judged.oddities.append(f"{name} uses {', '.join(reading.violations[:3])}, which it may not.")
+                    one.oddities.append(f"{name} uses {', '.join(reading.violations[:3])}, which it may not.")
+                failing |= {name} if one.failing else set()
+                unusable |= {name} if one.unusable else set()
         finally:
             session.close()
-        judged.oddities += session.oddities
+        judged.cell_oddities = session.oddities
+        judged.ran = session.ran
         judged.seconds = time.perf_counter() - start
         return judged
 
@@ -152,21 +172,20 @@ class Judge:
             readings[name] = read(source, name, exercise.forbidden if own else (), names)
         return readings
 
+    def _leaning(self, reading: Reading, failing: set[str], unusable: set[str]) -> Leaning:
+        """The earlier exercises that the reference may stand in for, and those that it must."""
+        stand_ins = [e for e in self.assignment.exercises if e in failing & reading.exercises]
+        # An earlier exercise that calls the forbidden must not lend its results, and one that stalls no time.
+        return Leaning(tuple(stand_ins), tuple(e for e in stand_ins if e in unusable))
+
     def _judge_exercise(
-        self,
-        session: Session,
-        exercise: Exercise,
-        reading: Reading,
-        failing: set[str],
-        unusable: set[str],
-        secret: str,
+        self, session: Session, exercise: Exercise, reading: Reading, leaning: Leaning, secret: str
     ) -> JudgedExercise:
         if reading.violations:
             not_judged = refused(exercise, reading.violations)
             return JudgedExercise(not_judged, [], [c.message for c in not_judged.criteria[:1]])
-        stand_ins = {e: self._reference[e] for e in self.assignment.exercises if e in failing & reading.exercises}
-        # An earlier exercise that calls the forbidden must not lend its results, and one that stalls no time.
-        lent = {e: r for e, r in stand_ins.items() if e in unusable}
+        stand_ins = {e: self._reference[e] for e in leaning.stand_ins}
+        lent = {e: self._reference[e] for e in leaning.lent}
         attempt = self._attempt(session, exercise, secret, lent)
         for result in attempt.results:
             if result.passed and lent:
@@ -189,6 +208,8 @@ class Judge:
     def _attempt(
         self, session: Session, exercise: Exercise, secret: str, replaced: dict[str, Callable[..., Any]]
     ) -> _Attempt:
+        # The judge may have judged others before, and the mistakes and the reference draw as they like.
+        torch.manual_seed(int(secret[:12], 16))
         student = JailedStudent(session, replaced, self._opaque)
         attempt = _Attempt([])
         stalls = 0

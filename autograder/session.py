@@ -53,6 +53,8 @@ class Session:
         What went wrong with cells, a sentence each.
     cell_errors : dict
         The error of each cell that raised one, by cell name.
+    ran : bool
+        Whether the cells were run at all; nothing may have asked for it.
     """
 
     def __init__(self, zygote: Zygote, cells: list[StudentCell], limits: TimeLimits, seed: int) -> None:
@@ -65,6 +67,7 @@ class Session:
         self._deadline = time.monotonic() + limits.submission
         self.oddities: list[str] = []
         self.cell_errors: dict[str, str] = {}
+        self.ran = False
         for cell in cells:
             if cell.error:
                 self.cell_errors[cell.name] = f"its cell {cell.error}"
@@ -131,6 +134,7 @@ class Session:
         return f"The submission used up its {self._limits.submission:g} seconds; this was not judged."
 
     def _run_cells(self) -> Sandbox:
+        self.ran = True
         while True:
             sandbox = self._sandbox = self._zygote.start()
             broken = None
