@@ -21,6 +21,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from autograder.rules import constant_getattr
 from autograder.runner.frames import readable
+from autograder.scopes import bound_names
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 MAX_BYTES = 32 << 20
@@ -326,21 +327,7 @@ def _defined(source: str, tree: ast.Module | None, exercises: set[str]) -> set[s
     """The exercises that a cell defines at its top level, also inside `if` and the like."""
     if tree is None:
         return {e for e in exercises if re.search(rf"^((def|class)\s+{e}\b|{e}\s*=)", source, re.M)}
-    return {name for statement in tree.body for name in _bound(statement)} & exercises
-
-
-def _bound(statement: ast.AST) -> set[str]:
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {statement.name}
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return {a.asname or a.name.split(".")[0] for a in statement.names}
-    names: set[str] = set()
-    for child in ast.iter_child_nodes(statement):
-        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
-            names |= _bound(child)
-        else:
-            names |= {n.id for n in ast.walk(child) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return names
+    return {name for statement in tree.body for name in bound_names(statement)} & exercises
 
 
 @dataclass
@@ -363,7 +350,7 @@ def _needed(exercises: list[ast.Module], others: list[_Other]) -> dict[int, list
     for other in others:
         for statement in other.tree.body:
             if _defines(statement) or (isinstance(statement, ast.Assign | ast.AnnAssign) and not other.is_experiment):
-                for name in _bound(statement) | _roots(statement):
+                for name in bound_names(statement) | _roots(statement):
                     makers.setdefault(name, []).append((other.number, statement))
             if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
                 wanted.append("*")
