@@ -68,8 +68,8 @@ def _warn_of_no_isolation(isolation: str) -> None:
 
 
 def _settings(assignment: Any, isolation: str, folder: Path | None = None) -> Any:
+    from autograder.judging import Settings
     from autograder.secret import course_secret
-    from autograder.workers import Settings
 
     _warn_of_no_isolation(isolation)
     secret = course_secret(folder or assignment.root / "build")
@@ -107,15 +107,18 @@ def judge(
 ) -> None:
     """Judge one notebook, without a gradebook."""
     from autograder.assignment import load_assignment
-    from autograder.submission import read_notebook
-    from autograder.workers import judge_all
+    from autograder.judging import Work, judge_here, submission_secret
+    from autograder.submission import Unreadable, file_bytes
 
     if not notebook.exists():
         raise CourseError(f"There is no file {notebook}.")
-    loaded = load_assignment(assignment)
-    submission = read_notebook(notebook, loaded.exercises, loaded.experiments)
-    (outcome,) = judge_all(_settings(loaded, isolation), [("", submission)], workers=1)
-    _print_result(_result_of(outcome), as_json)
+    settings = _settings(load_assignment(assignment), isolation)
+    try:
+        data, unreadable = file_bytes(notebook), ""
+    except Unreadable as why:
+        data, unreadable = b"", str(why)
+    work = Work("", data, submission_secret(settings.secret, data), unreadable)
+    _print_result(_result_of(judge_here(settings, work)), as_json)
 
 
 @command
@@ -127,26 +130,25 @@ def try_(
 ) -> None:
     """Judge the reference solution with FILE run as one more cell after it."""
     from autograder.assignment import load_assignment
-    from autograder.submission import read_program
-    from autograder.workers import judge_all
+    from autograder.judging import Work, judge_here, submission_secret
 
-    loaded = load_assignment(assignment)
     try:
-        text = file.read_text(encoding="utf-8")
+        data = file.read_text(encoding="utf-8").encode()
     except (OSError, UnicodeDecodeError) as error:
         raise CourseError(f"{file} cannot be read as text: {error}.") from None
-    submission = read_program(text, loaded.exercises, file.name)
-    (outcome,) = judge_all(_settings(loaded, isolation), [("", submission)], workers=1, reference_first=True)
-    _print_result(_result_of(outcome), as_json)
+    settings = _settings(load_assignment(assignment), isolation)
+    secret = submission_secret(settings.secret, data)
+    work = Work("", data, secret, program=file.name, reference_first=True)
+    _print_result(_result_of(judge_here(settings, work)), as_json)
 
 
 @command
 def mistakes(assignment: AssignmentName, workers: Workers = None, isolation: Isolation = "bubblewrap") -> None:
     """Judge every known mistake and alternative solution; exit with 1 where the criteria do not tell them right."""
     from autograder.assignment import load_assignment
+    from autograder.judging import Settings
     from autograder.mistakes_table import judge_variants
     from autograder.tables import mistakes_table
-    from autograder.workers import Settings
 
     loaded = load_assignment(assignment)
     _warn_of_no_isolation(isolation)
@@ -245,6 +247,10 @@ def grade(
     students: Annotated[list[str] | None, typer.Option("--student", help="Only this student; may be repeated.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Judge also what has not changed.")] = False,
     workers: Workers = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a Dask scheduler whose workers judge, in place of processes of this machine."),
+    ] = None,
     isolation: Annotated[str | None, typer.Option(help="Other than the course's own: bubblewrap or none.")] = None,
 ) -> None:
     """Judge the submissions of a course folder and record the marks in nbgrader's gradebook."""
@@ -269,11 +275,13 @@ def grade(
             students=students or (),
             force=force,
             workers=workers,
+            scheduler=scheduler,
             started=lambda total: bar.update(task, total=total),
             progress=lambda: bar.advance(task),
         )
-    table = there.folder / f"{loaded.name}.csv"
-    atomic_write(table, summary_csv(graded.results))
+    table, text = there.folder / f"{loaded.name}.csv", summary_csv(graded.results)
+    if not table.is_file() or table.read_text(encoding="utf-8") != text:
+        atomic_write(table, text)
     out.print(class_table(graded.results))
     out.print(
         f"{len(graded.judged)} judged, {len(graded.results) - len(graded.judged)} unchanged, "
@@ -282,7 +290,7 @@ def grade(
         soft_wrap=True,
     )
     for student, why in graded.failed.items():
-        err.print(f"Not judged, by a fault of the autograder: {student}: {why}", markup=False, soft_wrap=True)
+        err.print(f"Not judged: {student}: {why}", markup=False, highlight=False, soft_wrap=True)
     if graded.failed:
         raise typer.Exit(1)
 

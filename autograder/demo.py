@@ -13,10 +13,10 @@ from autograder.collect import collect
 from autograder.course import Course, create_course
 from autograder.feedback import make_feedback
 from autograder.grade import Graded, grade
+from autograder.judging import Settings
 from autograder.secret import course_secret
 from autograder.simulated_class import SimulatedStudent, simulated_class
 from autograder.summary import summary_csv
-from autograder.workers import Settings
 
 
 @dataclass

@@ -1,29 +1,33 @@
-"""Grade the submissions of a course folder: judge in parallel, record one by one, go on where a run stopped."""
+"""Grade the submissions of a course folder: judge in parallel, record in batches, go on where a run stopped."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import dataclasses
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import filelock
 import nbformat
 from nbformat import NotebookNode
 
-import autograder
-import course_utils.checking
 from autograder.assignment import Assignment
 from autograder.atomic_write import atomic_write
+from autograder.cores import usable_cores
 from autograder.errors import CourseError
+from autograder.fingerprint import Fingerprints, digest
 from autograder.gradebook import open_gradebook
-from autograder.rebuild import rebuild
-from autograder.record import answered, record
-from autograder.submission import Submission, read_notebook
-from autograder.workers import Outcome, Settings, judge_all
+from autograder.judging import Outcome, Settings, Work, submission_secret
+from autograder.record import Recorded, Recorder
+from autograder.result import KeptExercise
+from autograder.result_files import ResultFiles, StoredResult
+from autograder.submission import Unreadable, file_bytes
+from autograder.workers import judge_all
 
-RESULTS = "results"  # folder of the course in which the results lie, one file a student
+FLUSH_SECONDS = 1.0  # between two transactions at least
+FLUSH_MANY = 100  # submissions in one transaction at most
 
 
 @dataclass
@@ -32,7 +36,7 @@ class Graded:
 
     Attributes
     ----------
-    results : dict
+    results : ResultFiles
         The result of every submission by student, as plain data; those of earlier runs too.
     judged : list of str
         The students whose submissions were judged in this run; the others were unchanged.
@@ -40,12 +44,15 @@ class Graded:
         Students known to the gradebook without a submission.
     failed : dict
         Why a submission could not be judged, by student; its marks are as they were.
+    exercises_judged : dict
+        For each of `judged` the exercises that were judged; the others' results were kept.
     """
 
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    results: ResultFiles
     judged: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    exercises_judged: dict[str, list[str]] = field(default_factory=dict)
 
 
 def grade(
@@ -58,13 +65,15 @@ def grade(
     students: Iterable[str] = (),
     force: bool = False,
     workers: int | None = None,
+    scheduler: str | None = None,
     started: Callable[[int], None] = lambda total: None,
     progress: Callable[[], None] = lambda: None,
 ) -> Graded:
     """Judge the submissions in ``course/submitted`` and record their marks.
 
-    Each submission is recorded as soon as it is judged, notebook first, marks second, and last the file that says
-    so; a run that is killed at any point is completed by the next one.
+    What is judged is written at once, notebook first and then the result's file, and reaches the gradebook within a
+    second or so, many students in one transaction.  A run that is killed at any point is completed by the next one:
+    it judges what has no result file that fits, and records what the gradebook does not hold.
 
     Parameters
     ----------
@@ -82,51 +91,178 @@ def grade(
         Judge also what is unchanged.
     workers : int, optional
         Worker processes.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers judge instead of local processes.
     started, progress : callable
         Told how many submissions there are to judge, and after each one.
 
     Raises
     ------
     CourseError
-        When the course folder or the gradebook is not as it should be.
+        When the course folder or the gradebook is not as it should be, or another run is at work.
     """
+    students = set(students)
     found = submissions_of(course, assignment.name)
-    unknown = sorted(set(students) - set(found))
+    unknown = sorted(students - set(found))
     if unknown:
         raise CourseError(f"{', '.join(unknown)} handed in nothing for {assignment.name} in {course / 'submitted'}.")
-    chosen = {s: p for s, p in found.items() if not students or s in set(students)}
-    released = released_notebook(assignment, course)
-    criteria = criteria_fingerprint(assignment)
-    graded, waiting = Graded(), []
-    prints: dict[str, str] = {}
-    submissions: dict[str, Submission] = {}
-    for student, path in chosen.items():
-        prints[student] = _fingerprint(path, criteria, settings)
-        old = _read_result(course, assignment.name, student)
-        if not force and old is not None and old["fingerprint"] == prints[student]:
-            graded.results[student] = old["result"]
-            continue
-        submissions[student] = read_notebook(path, assignment.exercises, assignment.experiments)
-        waiting.append((student, submissions[student]))
-    started(len(waiting))
-    with open_gradebook(db_url, course_id) as gradebook:
-        for outcome in judge_all(settings, waiting, workers) if waiting else ():
-            student = outcome.key
-            if outcome.failure:
-                graded.failed[student] = outcome.failure
-                progress()
-                continue
-            notebook = rebuild(released, submissions.pop(student), outcome.result, outcome.tables)
-            _write_autograded(course, assignment.name, student, notebook)
-            stamp = timestamp(chosen[student])
-            record(gradebook, assignment.name, student, outcome.result, answered(notebook), stamp)
-            _write_result(course, assignment.name, outcome, prints[student])
-            graded.results[student] = outcome.result
-            graded.judged.append(student)
-            progress()
-        graded.missing = sorted({s.id for s in gradebook.students} - set(found))
-    graded.results = dict(sorted(graded.results.items()))
-    return graded
+    chosen = {s: p for s, p in found.items() if not students or s in students}
+    files = ResultFiles(course, assignment.name)
+    files.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(files.folder / ".lock", timeout=0), open_gradebook(db_url, course_id) as gradebook:
+            run = _Run(assignment, course, settings, files, Recorder(gradebook, assignment.name))
+            waiting = [s for s, path in chosen.items() if run.is_waiting(s, path, force)]
+            run.recorder.flush()
+            started(len(waiting))
+            works = (run.work(s, chosen[s], force) for s in waiting)
+            try:
+                if waiting:
+                    enough = min(workers or usable_cores(), len(waiting))
+                    for outcome in judge_all(run.settings, works, enough, scheduler):
+                        run.take(outcome, chosen[outcome.key])
+                        progress()
+            finally:
+                run.recorder.flush()
+            run.graded.missing = sorted(run.recorder.students() - set(found))
+    except filelock.Timeout:
+        raise CourseError(f"Another run is grading {assignment.name} in {course}; wait until it has ended.") from None
+    return run.graded
+
+
+class _Run:
+    """One grading run: decides what to judge, and takes what was judged."""
+
+    def __init__(
+        self, assignment: Assignment, course: Path, settings: Settings, files: ResultFiles, recorder: Recorder
+    ) -> None:
+        self.files = files
+        self.recorder = recorder
+        self.graded = Graded(files)
+        self._assignment = assignment
+        self._course = course
+        self._prints = Fingerprints(assignment)
+        released = nbformat.writes(released_notebook(assignment, course)).encode()
+        self._released = digest(released)
+        self.settings = dataclasses.replace(settings, released=released, checkout=self._prints.checkout)
+        self._recorded = recorder.recorded()
+        self._sent: dict[str, tuple[str, bool]] = {}
+        self._flushed = time.monotonic()
+        files.clean()
+
+    def is_waiting(self, student: str, path: Path, force: bool) -> bool:
+        """Whether a submission is to be judged; one that is not, but is not recorded either, will be."""
+        base, stored = self._base(path)[0], self.files.read(student)
+        if force or stored is None or not self._is_unchanged(student, stored, base):
+            return True
+        stamp = timestamp(path)
+        expected = self.recorder.expected(stored.result, stored.written, stamp)
+        if not self._recorded.get(student, NOTHING).holds(expected):
+            self._record(student, stored, stamp)
+        self.files.show(student)
+        return False
+
+    def work(self, student: str, path: Path, force: bool) -> Work:
+        """What to send to a worker."""
+        base, data, unreadable = self._base(path)
+        stored = self.files.read(student)
+        self._sent[student] = base, stored is None or stored.base != base
+        secret = submission_secret(self.settings.secret, data)
+        work = Work(student, data, secret, unreadable)
+        if force or stored is None or stored.base != base:
+            return work
+        kept = self._kept(stored)
+        outputs = self._check_outputs(student) if kept else {}
+        if not set(kept) <= set(outputs):
+            return work
+        return dataclasses.replace(work, kept=kept, kept_outputs=outputs, cell_oddities=stored.cell_oddities)
+
+    def take(self, outcome: Outcome, path: Path) -> None:
+        """Write a judged submission: notebook, result, and now and then the gradebook."""
+        student = outcome.key
+        base, new_work = self._sent.pop(student)
+        if outcome.failure:
+            self.graded.failed[student] = outcome.failure
+            if self.files.read(student) is not None:
+                self.files.show(student)
+            return
+        prints = self._prints
+        stand_ins = {e for kept in outcome.exercises.values() for e in kept.leaning.stand_ins}
+        stored = StoredResult(
+            result=outcome.result,
+            exercises=outcome.exercises,
+            base=base,
+            exercise_prints={name: prints.exercises[name] for name in outcome.exercises},
+            reference_prints={e: prints.references[e] for e in self._assignment.exercises if e in stand_ins},
+            released=self._released,
+            cell_oddities=outcome.cell_oddities,
+            written=outcome.written,
+            new_work=new_work,
+            seconds=outcome.seconds,
+        )
+        self._write_notebook(student, outcome.notebook)
+        self.files.write(student, stored)
+        self._record(student, stored, timestamp(path))
+        self.graded.judged.append(student)
+        self.graded.exercises_judged[student] = outcome.judged
+
+    def _record(self, student: str, stored: StoredResult, stamp: str | None) -> None:
+        self.recorder.add(student, stored.result, stored.written, stamp, stored.new_work)
+        now = time.monotonic()
+        if self.recorder.waiting >= FLUSH_MANY or now - self._flushed > FLUSH_SECONDS:
+            self.recorder.flush()
+            self._flushed = now
+
+    def _base(self, path: Path) -> tuple[str, bytes, str]:
+        """The fingerprint of a submission and of what all its exercises depend on, its bytes, or why there are none."""
+        try:
+            data, unreadable = file_bytes(path), ""
+        except Unreadable as why:
+            data, unreadable = b"", str(why)
+        settings = self.settings
+        secret = submission_secret(settings.secret, data)
+        how = settings.isolation, settings.time_limits, settings.limits
+        return digest(self._prints.shared, secret, *how, unreadable), data, unreadable
+
+    def _kept(self, stored: StoredResult) -> dict[str, KeptExercise]:
+        """The exercises whose results hold under the criteria as they are now."""
+        prints = self._prints
+        return {
+            name: kept
+            for name, kept in stored.exercises.items()
+            if stored.exercise_prints.get(name) == prints.exercises.get(name)
+            and all(stored.reference_prints.get(e) == prints.references.get(e) for e in kept.leaning.stand_ins)
+        }
+
+    def _is_unchanged(self, student: str, stored: StoredResult, base: str) -> bool:
+        complete = len(self._kept(stored)) == len(self._assignment.exercises)
+        there = self._notebook_path(student).is_file()
+        return stored.base == base and stored.released == self._released and complete and there
+
+    def _check_outputs(self, student: str) -> dict[str, list[Any]]:
+        """What the checks of an earlier run showed, by exercise."""
+        try:
+            cells = nbformat.read(self._notebook_path(student), as_version=4).cells
+            marked = [(c, c.metadata.get("course", {})) for c in cells]
+            return {m["name"]: c.outputs for c, m in marked if m.get("role") == "check" and c.outputs}
+        except (OSError, ValueError, KeyError, AttributeError):
+            return {}
+
+    def _notebook_path(self, student: str) -> Path:
+        name = self._assignment.name
+        return self._course / "autograded" / student / name / f"{name}.ipynb"
+
+    def _write_notebook(self, student: str, notebook: str) -> None:
+        path = self._notebook_path(student)
+        for left in path.parent.glob(".*.????????"):  # by a run that was killed while it wrote
+            left.unlink(missing_ok=True)
+        atomic_write(path, notebook)
+        stamp = self._course / "submitted" / student / self._assignment.name / "timestamp.txt"
+        if stamp.is_file() and not stamp.is_symlink():
+            atomic_write(path.parent / "timestamp.txt", stamp.read_text(errors="replace")[:60])
+
+
+NOTHING = Recorded("", None)
 
 
 def submissions_of(course: Path, assignment: str) -> dict[str, Path]:
@@ -157,57 +293,9 @@ def released_notebook(assignment: Assignment, course: Path | None = None) -> Not
     raise CourseError(f"{assignment.notebook} is not there; run `autograder build {assignment.name}`.")
 
 
-def criteria_fingerprint(assignment: Assignment) -> str:
-    """Changes when anything changes that a mark or a message depends on."""
-    digest = hashlib.sha256()
-    engine = Path(autograder.__file__).parent
-    files = [
-        *sorted(Path(course_utils.checking.__file__).parent.rglob("*.py")),
-        *sorted(engine.rglob("*.py")),
-        assignment.folder / "checks.py",
-        *sorted(assignment.solution_folder.glob("*.py")),
-    ]
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
 def timestamp(notebook: Path) -> str | None:
     """When a submission was handed in, as nbgrader's timestamp.txt beside it says."""
     path = notebook.parent / "timestamp.txt"
     if path.is_symlink() or not path.is_file():
         return None
     return path.read_text(errors="replace").strip()[:60] or None
-
-
-def _fingerprint(path: Path, criteria: str, settings: Settings) -> str:
-    digest = hashlib.sha256(f"{criteria}\n{settings.secret}\n{settings.isolation}\n{timestamp(path)}\n".encode())
-    if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 28:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _result_path(course: Path, assignment: str, student: str) -> Path:
-    return course / RESULTS / assignment / f"{student}.json"
-
-
-def _read_result(course: Path, assignment: str, student: str) -> dict[str, Any] | None:
-    try:
-        stored = json.loads(_result_path(course, assignment, student).read_text())
-    except (OSError, ValueError):
-        return None
-    return stored if isinstance(stored, dict) and {"fingerprint", "result"} <= stored.keys() else None
-
-
-def _write_result(course: Path, assignment: str, outcome: Outcome, fingerprint: str) -> None:
-    stored = {"fingerprint": fingerprint, "seconds": outcome.seconds, "result": outcome.result}
-    path = _result_path(course, assignment, outcome.key)
-    atomic_write(path, json.dumps(stored, indent=1, ensure_ascii=False))
-
-
-def _write_autograded(course: Path, assignment: str, student: str, notebook: NotebookNode) -> None:
-    folder = course / "autograded" / student / assignment
-    atomic_write(folder / f"{assignment}.ipynb", nbformat.writes(notebook))
-    stamp = course / "submitted" / student / assignment / "timestamp.txt"
-    if stamp.is_file() and not stamp.is_symlink():
-        atomic_write(folder / "timestamp.txt", stamp.read_text(errors="replace")[:60])

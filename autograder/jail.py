@@ -12,6 +12,7 @@ import dataclasses
 import json
 import logging
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -52,6 +53,11 @@ class Zygote:
     limits : Limits
         What each submission may use.
 
+    Attributes
+    ----------
+    deaths : int
+        How often it died and was started again.
+
     Raises
     ------
     CourseError
@@ -65,6 +71,7 @@ class Zygote:
             raise CourseError(NO_BUBBLEWRAP)
         self.isolation = isolation
         self.limits = limits or Limits()
+        self.deaths = 0
         self._checks = checks
         self._folder = tempfile.TemporaryDirectory(prefix="runner-")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the zygote)
@@ -129,6 +136,15 @@ class Zygote:
             line += part
         return line[:-1]
 
+    @property
+    def alive(self) -> bool:
+        """Whether the zygote still runs: only it holds the other end of the control socket."""
+        try:
+            readable = select.select([self._control], [], [], 0)[0]
+            return not readable or self._control.recv(1, socket.MSG_PEEK) != b""
+        except (OSError, ValueError):
+            return False
+
     def start(self) -> Sandbox:
         """Fork a sandbox for one submission; where the zygote has died, start it anew first.
 
@@ -141,6 +157,7 @@ class Zygote:
         sandbox = self._fork()
         if sandbox is None:
             log.warning("The jail died and is started again.")
+            self.deaths += 1
             self._end()
             self._launch()
             self.wait()

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autograder.assignment import Assignment
-from autograder.submission import Submission, read_program
+from autograder.judging import Outcome, Settings, Work, submission_secret
 from autograder.variant_programs import program_of
-from autograder.workers import Outcome, Settings, judge_all
+from autograder.workers import judge_all
 from course_utils.checking import Alternative, Mistake
 
 
@@ -51,11 +51,13 @@ def judge_variants(
         In the order of the assignment's files, mistakes first.
     """
     variants: list[Mistake | Alternative] = [*assignment.mistakes, *assignment.alternatives]
-    submissions: list[tuple[str, Submission]] = [
-        (str(k), read_program(program_of(v), assignment.exercises)) for k, v in enumerate(variants)
-    ]
+    works = []
+    for k, variant in enumerate(variants):
+        data = program_of(variant).encode()
+        secret = submission_secret(settings.secret, data)
+        works.append(Work(str(k), data, secret, program="the file", reference_first=True, affected_only=True))
     rows: dict[int, Row] = {}
-    for outcome in judge_all(settings, submissions, workers, reference_first=True, affected_only=True):
+    for outcome in judge_all(settings, works, workers):
         rows[int(outcome.key)] = _row(variants[int(outcome.key)], outcome)
         progress()
     return [rows[k] for k in range(len(variants))]

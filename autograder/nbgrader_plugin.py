@@ -21,10 +21,11 @@ from autograder.assignment import Assignment, load_assignment
 from autograder.grade import released_notebook
 from autograder.jail import Zygote
 from autograder.judge import Judge
+from autograder.judging import submission_secret
 from autograder.rebuild import rebuild
 from autograder.record import answered, record
 from autograder.secret import course_secret
-from autograder.submission import Submission, read_notebook
+from autograder.submission import Submission, Unreadable, file_bytes, read_notebook_bytes
 from course_utils.checking.display import exercise_html
 
 
@@ -38,13 +39,21 @@ def _judge(name: str, root: str, isolation: str) -> Judge:
     assignment = _assignment(name, root)
     zygote = Zygote(assignment.folder / "checks.py", isolation)
     atexit.register(zygote.close)
-    return Judge(assignment, zygote, course_secret(Path.cwd()))
+    return Judge(assignment, zygote)
 
 
-def _submission(assignment: Assignment, student: str) -> Submission:
-    """Read what the student handed in; nbgrader runs with the course folder as its working folder."""
+def _submission(assignment: Assignment, student: str) -> tuple[Submission, str]:
+    """Read what the student handed in, and give it its secret, as `autograder grade` does.
+
+    nbgrader runs with the course folder as its working folder.
+    """
     path = Path("submitted", student, assignment.name, f"{assignment.name}.ipynb")
-    return read_notebook(path, assignment.exercises, assignment.experiments)
+    try:
+        data = file_bytes(path)
+    except Unreadable as why:
+        return Submission(oddities=[str(why)]), ""
+    submission = read_notebook_bytes(data, assignment.exercises, assignment.experiments)
+    return submission, submission_secret(course_secret(Path.cwd()), data)
 
 
 def _remove_links(assignment: str, student: str) -> None:
@@ -66,7 +75,7 @@ class RebuildNotebook(NbGraderPreprocessor):
         assignment = _assignment(names["assignment"], self.course_root)
         released = released_notebook(assignment, Path.cwd())
         _remove_links(assignment.name, names["student"])
-        return rebuild(released, _submission(assignment, names["student"])), resources
+        return rebuild(released, _submission(assignment, names["student"])[0]), resources
 
 
 class JudgeNotebook(NbGraderPreprocessor):
@@ -79,8 +88,8 @@ class JudgeNotebook(NbGraderPreprocessor):
         """Judge one notebook."""
         names = resources["nbgrader"]
         assignment = _assignment(names["assignment"], self.course_root)
-        submission = _submission(assignment, names["student"])
-        judged = _judge(assignment.name, self.course_root, self.isolation).judge(submission)
+        submission, secret = _submission(assignment, names["student"])
+        judged = _judge(assignment.name, self.course_root, self.isolation).judge(submission, secret=secret)
         tables = {name: exercise_html(e.result) for name, e in judged.exercises.items()}
         result = judged.to_json()
         notebook = rebuild(released_notebook(assignment, Path.cwd()), submission, result, tables)

@@ -118,17 +118,33 @@ def read_notebook(path: Path, exercises: Iterable[str], experiments: Mapping[str
         The released code of the assignment's experiments, by name.
     """
     try:
+        data = file_bytes(path)
+    except Unreadable as why:
+        return Submission(oddities=[str(why)])
+    return read_notebook_bytes(data, exercises, experiments)
+
+
+class Unreadable(Exception):
+    """A file that is not read; says why in a sentence."""
+
+
+def file_bytes(path: Path) -> bytes:
+    """The bytes of a notebook file.
+
+    Raises
+    ------
+    Unreadable
+        Where it is no ordinary file, or too large.
+    """
+    try:
         size = path.stat().st_size
         if path.is_symlink() or not path.is_file():
-            return Submission(oddities=[f"{path.name} is not an ordinary file; nothing of it was read."])
+            raise Unreadable(f"{path.name} is not an ordinary file; nothing of it was read.")
         if size > MAX_BYTES:
-            return Submission(
-                oddities=[f"The notebook has {size >> 20} MiB, more than {MAX_BYTES >> 20}; it was not read."]
-            )
-        data = path.read_bytes()
+            raise Unreadable(f"The notebook has {size >> 20} MiB, more than {MAX_BYTES >> 20}; it was not read.")
+        return path.read_bytes()
     except OSError as error:
-        return Submission(oddities=[f"The notebook cannot be read: {error.strerror}."])
-    return read_notebook_bytes(data, exercises, experiments)
+        raise Unreadable(f"The notebook cannot be read: {error.strerror}.") from None
 
 
 def read_notebook_bytes(data: bytes, exercises: Iterable[str], experiments: Mapping[str, str] = NOTHING) -> Submission:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from typing import Any
 
 
-def summary_csv(results: dict[str, dict[str, Any]]) -> str:
+def summary_csv(results: Mapping[str, dict[str, Any]]) -> str:
     """One line a student: points, every exercise's points, what went wrong, and what was odd."""
     exercises = list(dict.fromkeys(name for r in results.values() for name in r["exercises"]))
     stream = io.StringIO()

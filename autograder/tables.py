@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.markup import escape
@@ -28,7 +29,7 @@ def result_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def class_table(results: dict[str, dict[str, Any]], stories: dict[str, str] | None = None) -> Table:
+def class_table(results: Mapping[str, dict[str, Any]], stories: dict[str, str] | None = None) -> Table:
     """A line a student: points, and what went wrong in which exercise, known mistakes by name."""
     table = Table()
     table.add_column("student", no_wrap=True)

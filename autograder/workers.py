@@ -1,155 +1,160 @@
-"""Judge many submissions on local worker processes, each with a zygote of its own."""
+"""Judge many submissions at once with Dask: on processes of this machine, or on a cluster.
+
+Locally Dask's scheduler and workers are threads of this process, and each of them sends its work to a judging process
+of its own; on a cluster they are wherever they are, and do the same.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import itertools
 import logging
-import multiprocessing
+import pickle
+import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
-from autograder.assignment import load_assignment
+from autograder import judge_process
 from autograder.cores import usable_cores
 from autograder.errors import CourseError
-from autograder.jail import Zygote
-from autograder.judge import Judge
-from autograder.runner.namespaces import Limits
-from autograder.session import TimeLimits
-from autograder.submission import Submission
-from course_utils.checking.display import exercise_html
+from autograder.judge_process import judge_on_worker
+from autograder.judging import Outcome, Settings, Work
 
 log = logging.getLogger(__name__)
-_judge: Judge | None = None
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What every worker needs to judge.
-
-    Attributes
-    ----------
-    assignment : str
-        Name of the assignment.
-    root : Path
-        The checkout that holds it.
-    secret : str
-        Makes the criteria's inputs unforeseeable.
-    isolation : str
-        "bubblewrap" or "none".
-    time_limits, limits
-        What each submission may use.
-    """
-
-    assignment: str
-    root: Path
-    secret: str = ""
-    isolation: str = "bubblewrap"
-    time_limits: TimeLimits = field(default_factory=TimeLimits)
-    limits: Limits = field(default_factory=Limits)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One submission judged.
-
-    Attributes
-    ----------
-    key : str
-        Which one: a student's name, or a mistake's.
-    result : dict
-        The result as plain data (`autograder.result`).
-    tables : dict
-        For each exercise the table of its criteria as HTML.
-    seconds : float
-        Wall time of judging.
-    failure : str
-        Why there is no result: a fault of the engine's that this submission brought out; empty as a rule.
-    """
-
-    key: str
-    result: dict[str, Any]
-    tables: dict[str, str]
-    seconds: float
-    failure: str = ""
+CONNECT_SECONDS = 20
+LOOPBACK = "127.0.0.1:0"
+MARGIN_SECONDS = 120  # beyond a submission's own time: reading it, naming its mistakes
+AHEAD = 2  # submissions sent for each thread of the cluster; the others stay on the disk
+ENDED = "it ended its worker process three times, so it could not be judged; its marks are as they were"
 
 
 def judge_all(
-    settings: Settings,
-    submissions: Iterable[tuple[str, Submission]],
-    workers: int | None = None,
-    reference_first: bool = False,
-    affected_only: bool = False,
+    settings: Settings, works: Iterable[Work], workers: int | None = None, scheduler: str | None = None
 ) -> Iterator[Outcome]:
     """Judge submissions and give the outcomes as they come, in no particular order.
+
+    A submission whose worker is killed is judged again; what ends its judging process again and again is given up.
 
     Parameters
     ----------
     settings : Settings
         What to judge by.
-    submissions : iterable of (str, Submission)
-        Keys and submissions.
+    works : iterable of Work
+        The submissions; read as workers become free.
     workers : int, optional
-        Worker processes; as many as there are cores when not given.
-    reference_first : bool
-        Run the reference's cells before each submission's.
-    affected_only : bool
-        Leave out the exercises that are the reference's and call nothing of the submission's.
+        Local worker processes; as many as there are cores when not given.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers judge instead, such as "tcp://10.0.0.1:8786".
+
+    Raises
+    ------
+    CourseError
+        When there is no such scheduler, or a worker cannot judge at all.
     """
-    waiting = list(submissions)
-    workers = max(1, min(workers or usable_cores(), len(waiting)))
-    if workers == 1:
-        judge, zygote = _make(settings)
-        with zygote:
-            for key, submission in waiting:
-                yield _outcome(judge, key, submission, reference_first, affected_only)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(settings,)) as pool:
-        how = reference_first, affected_only
-        futures = [pool.submit(_judge_one, key, submission, *how) for key, submission in waiting]
-        try:
-            for future in as_completed(futures):
+    with _client(workers or usable_cores(), scheduler) as client:
+        yield from _outcomes(client, settings, iter(works))
+
+
+@contextlib.contextmanager
+def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
+    # Notebooks may be large; losing a worker is what all this is made for.
+    quiet: dict[str, Any] = {"distributed.admin.large-graph-warning-threshold": "1GiB"}
+    if scheduler is None:  # these serve web pages, for which nobody asks
+        quiet |= {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+    with dask.config.set(quiet):
+        if scheduler is None:
+            with (
+                LocalCluster(
+                    workers,
+                    threads_per_worker=1,
+                    processes=False,
+                    scheduler_kwargs={"dashboard": False, "dashboard_address": LOOPBACK},
+                    worker_dashboard_address=LOOPBACK,
+                    memory_limit=0,
+                    silence_logs=logging.CRITICAL,
+                ) as cluster,
+                Client(cluster) as client,
+            ):
                 try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    raise CourseError(
-                        "A worker process was killed, perhaps for want of memory; run the same command again to go on."
-                    ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+                    yield client
+                finally:
+                    judge_process.close_all()
+            return
+        try:
+            client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise CourseError(
+                f"No Dask scheduler answers at {scheduler} ({str(error).splitlines()[0]}); "
+                "start one with `dask scheduler`, or leave --scheduler away."
+            ) from None
+        with client:
+            if not client.scheduler_info()["workers"]:
+                log.warning("The scheduler at %s has no workers yet; waiting for some.", scheduler)
+            try:
+                yield client
+            finally:
+                with contextlib.suppress(Exception):  # the cluster's processes go away by themselves, but later
+                    client.run(judge_process.close_all)
 
 
-def _make(settings: Settings) -> tuple[Judge, Zygote]:
-    torch.set_num_threads(1)
-    # The zygote imports torch while this process does the same and loads the assignment.
-    checks = settings.root / "assignments" / settings.assignment / "checks.py"
-    zygote = Zygote(checks, settings.isolation, settings.limits)
-    assignment = load_assignment(settings.assignment, settings.root)
-    return Judge(assignment, zygote, settings.secret, settings.time_limits), zygote
+def _outcomes(client: Client, settings: Settings, works: Iterator[Work]) -> Iterator[Outcome]:
+    packed = pickle.dumps(dataclasses.replace(settings, secret=""))
+    patience = settings.time_limits.submission + MARGIN_SECONDS
+    keys: dict[str, str] = {}
+    arriving = as_completed([], loop=client.loop, raise_errors=False)
+    room = _Room(client)
+
+    def send() -> None:
+        for work in itertools.islice(works, max(0, room.threads() * AHEAD - len(keys))):
+            future = client.submit(judge_on_worker, packed, pickle.dumps(work), patience, pure=False)
+            keys[str(future.key)] = work.key
+            arriving.add(future)
+
+    send()
+    while keys:
+        future = next(arriving)
+        outcome = _outcome(future, keys.pop(str(future.key)))
+        future.release()
+        send()  # before the outcome is recorded, so that no worker waits for that
+        yield outcome
 
 
-def _start(settings: Settings) -> None:
-    global _judge
-    _judge, _ = _make(settings)
+class _Room:
+    """How many threads the cluster has; workers come and go."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._asked = 0.0
+        self._threads = 1
+
+    def threads(self) -> int:
+        if time.monotonic() - self._asked > 1:
+            with contextlib.suppress(OSError):
+                self._threads = max(1, sum(self._client.nthreads().values()))
+            self._asked = time.monotonic()
+        return self._threads
 
 
-def _judge_one(key: str, submission: Submission, reference_first: bool, affected_only: bool) -> Outcome:
-    assert _judge is not None, "the worker was not started"
-    return _outcome(_judge, key, submission, reference_first, affected_only)
-
-
-def _outcome(judge: Judge, key: str, submission: Submission, reference_first: bool, affected_only: bool) -> Outcome:
-    try:
-        judged = judge.judge(submission, reference_first, affected_only)
-    except CourseError:
-        raise
-    except Exception as error:
-        log.exception("%s could not be judged", key)
-        return Outcome(key, {}, {}, 0.0, f"{type(error).__name__}: {error}")
-    tables = {name: exercise_html(e.result) for name, e in judged.exercises.items()}
-    return Outcome(key, judged.to_json(), tables, judged.seconds)
+def _outcome(future: Future, key: str) -> Outcome:
+    if future.status == "finished":
+        kind, data = future.result()
+        if kind == "outcome":
+            outcome: Outcome = pickle.loads(data)
+            return outcome
+        if kind == "ended":
+            return Outcome(key, failure=ENDED)
+        raise CourseError(data.decode())
+    error = future.exception() if future.status == "error" else None
+    if isinstance(error, KilledWorker):
+        return Outcome(key, failure=ENDED.replace("three times", "again and again"))
+    if isinstance(error, ImportError | AttributeError):
+        raise CourseError(
+            f"A worker of the cluster has no autograder like this one ({error}); install the same commit there."
+        )
+    reason = f"{type(error).__name__}: {error}" if error else "the connection was lost"
+    raise CourseError(f"The cluster could not judge any more ({reason}); run the same command again to go on.")

@@ -28,3 +28,17 @@ def tiny_zygote(tiny_root: Path) -> Iterator[object]:
 
     with Zygote(tiny_root / "assignments" / "tiny_doubling" / "checks.py") as zygote:
         yield zygote
+
+
+@pytest.fixture
+def same_jail(tiny_zygote: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let grading judge in this process with the tests' zygote, which has its libraries loaded."""
+    from autograder import grade, mistakes_table
+    from autograder.judging import Station
+
+    def judge_all(settings, works, workers=None, scheduler=None):  # type: ignore[no-untyped-def]
+        station = Station(settings, tiny_zygote)
+        return map(station.judge, works)
+
+    monkeypatch.setattr(grade, "judge_all", judge_all)
+    monkeypatch.setattr(mistakes_table, "judge_all", judge_all)
