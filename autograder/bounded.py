@@ -21,7 +21,8 @@ class Overrun(Exception):
 def bounded(deadline: float, memory: int = 1 << 30) -> Iterator[None]:
     """Run the block until `deadline` (of `time.monotonic`), and let it take `memory` bytes more than there are now.
 
-    A signal ends what runs too long, so in another thread than the main one only memory is bounded.
+    A signal ends what runs too long, so in another thread than the main one only memory is bounded.  Blocks may
+    be inside one another; an inner one has no more time than an outer one.
 
     Raises
     ------
@@ -37,16 +38,20 @@ def bounded(deadline: float, memory: int = 1 << 30) -> Iterator[None]:
     timed = threading.current_thread() is threading.main_thread()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     before = signal.signal(signal.SIGALRM, stop) if timed else None
+    began, outer = time.monotonic(), signal.getitimer(signal.ITIMER_REAL)[0] if timed else 0.0
     try:
         if STATM.exists():
             limit = int(STATM.read_text().split()[0]) * resource.getpagesize() + memory
             tightest = [limit, *(bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY)]
             resource.setrlimit(resource.RLIMIT_AS, (min(tightest), hard))
         if timed:
-            signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 1e-3))
+            left = [deadline - began, outer] if outer else [deadline - began]
+            signal.setitimer(signal.ITIMER_REAL, max(min(left), 1e-3))
         yield
     finally:
         if timed:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+            if outer:
+                signal.setitimer(signal.ITIMER_REAL, max(began + outer - time.monotonic(), 1e-3))
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

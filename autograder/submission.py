@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import symtable
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +20,17 @@ from typing import Any
 
 from IPython.core.inputtransformer2 import TransformerManager
 
+from autograder.bounded import Overrun, bounded
 from autograder.rules import constant_getattr
 from autograder.runner.frames import readable
 from autograder.scopes import bound_names
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 MAX_BYTES = 32 << 20
+MAX_PARTS = 1_000_000  # lists and objects in a notebook's JSON, each of which takes a hundred bytes of memory
 MAX_CELLS = 5_000
+MAX_SECONDS = 60  # for reading one notebook
+MAX_MEMORY = 2 << 30  # bytes, for the same
 MAX_SOURCE = 100_000  # characters of one cell
 MAX_CODE = 400_000  # characters of all code cells; a syntax tree takes a hundred times as much memory
 MAX_NESTING = 200  # of a cell's syntax tree, whose readers are recursive
@@ -35,7 +40,8 @@ MAX_PIECES = 50  # of a cell's assignments that are run one by one
 
 # A cell magic makes a string of the cell; without these the cell does the same, and can be read.
 _HARMLESS_MAGIC = re.compile(r"[ \t]*%%(time|timeit|capture|prun)\b")
-_MAGIC_LINE = re.compile(r"^\s*[%!?,;/]|\?\s*$|=\s*[%!]", re.M)
+# No pattern here may cross lines: on many empty ones it would take time that grows with their square.
+_MAGIC_LINE = re.compile(r"^[ \t]*[%!?,;/]|\?[ \t]*$|=[ \t]*[%!]", re.M)
 _MAGIC_CALLS = {"run_line_magic", "run_cell_magic", "system", "getoutput"}
 
 
@@ -149,20 +155,30 @@ def file_bytes(path: Path) -> bytes:
 
 def read_notebook_bytes(data: bytes, exercises: Iterable[str], experiments: Mapping[str, str] = NOTHING) -> Submission:
     """Read a notebook's bytes, as `read_notebook` does."""
+    exercises = set(exercises)
+    try:
+        with bounded(time.monotonic() + MAX_SECONDS, MAX_MEMORY):
+            return _read(data, exercises, experiments)
+    except (Overrun, MemoryError):
+        return Submission(oddities=["Reading the notebook takes more time or memory than any needs; it was not read."])
+
+
+def _read(data: bytes, exercises: set[str], experiments: Mapping[str, str]) -> Submission:
+    if data.count(b"{") + data.count(b"[") > MAX_PARTS:
+        return Submission(oddities=[f"The notebook has more than {MAX_PARTS} parts; nothing of it was read."])
     try:
         notebook = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return Submission(oddities=["The notebook is not UTF-8 text; nothing of it was read."])
     except (ValueError, RecursionError):
         return Submission(oddities=["The notebook is not valid JSON; nothing of it was read."])
-    cells = _cells(notebook)
+    cells, count = _cells(notebook)
     if cells is None:
         return Submission(oddities=["The file is JSON but not a notebook: it has no list of cells."])
     submission = Submission()
-    if len(cells) > MAX_CELLS:
-        submission.oddities.append(f"The notebook has {len(cells)} cells; only the first {MAX_CELLS} were read.")
-        cells = cells[:MAX_CELLS]
-    _read_cells(submission, cells, set(exercises), experiments)
+    if count > MAX_CELLS:
+        submission.oddities.append(f"The notebook has {count} cells; only the first {MAX_CELLS} were read.")
+    _read_cells(submission, cells, exercises, experiments)
     return submission
 
 
@@ -175,19 +191,19 @@ def read_program(text: str, exercises: Iterable[str], name: str = "the file") ->
     return submission
 
 
-def _cells(notebook: object) -> list[dict[str, Any]] | None:
-    """The notebook's cells with source as text; formats 3 and 4 alike."""
+def _cells(notebook: object) -> tuple[list[dict[str, Any]] | None, int]:
+    """The notebook's first cells with source as text, formats 3 and 4 alike, and how many there are of all."""
     if not isinstance(notebook, dict):
-        return None
+        return None, 0
     cells = notebook.get("cells")
     if cells is None and isinstance(notebook.get("worksheets"), list):  # format 3
         sheets = [s for s in notebook["worksheets"] if isinstance(s, dict)]
         lists = [s["cells"] for s in sheets if isinstance(s.get("cells"), list)]
         cells = [c for cells in lists for c in cells]
     if not isinstance(cells, list):
-        return None
+        return None, 0
     read = []
-    for cell in cells:
+    for cell in cells[:MAX_CELLS]:
         if not isinstance(cell, dict):
             continue
         source = cell.get("source", cell.get("input", ""))
@@ -203,7 +219,7 @@ def _cells(notebook: object) -> list[dict[str, Any]] | None:
                 "outputs": outputs if isinstance(outputs, list) else [],
             }
         )
-    return read
+    return read, len(cells)
 
 
 def _lines(text: str) -> str:
@@ -234,7 +250,9 @@ def _read_cells(
         if cell["kind"] != "code":
             if name is not None and role in ("written", None) and name not in submission.written:
                 submission.written[name] = source[:MAX_SOURCE]
-            looks_like_code = any(re.search(rf"^\s*def {re.escape(e)}\s*\(", source, re.M) for e in exercises)
+            looks_like_code = any(
+                re.search(rf"^[ \t]*def {re.escape(e)}[ \t]*\(", source[:MAX_SOURCE], re.M) for e in exercises
+            )
             if looks_like_code:
                 submission.oddities.append(f"Cell {number} holds code but is not a code cell; it was not run.")
             continue
