@@ -16,10 +16,13 @@ STATM = Path("/proc/self/statm")
 class Overrun(Exception):
     """The code ran longer than it may."""
 
+    def __str__(self) -> str:
+        return "it takes too long"
+
 
 @contextlib.contextmanager
-def bounded(deadline: float, memory: int = 1 << 30) -> Iterator[None]:
-    """Run the block until `deadline` (of `time.monotonic`), and let it take `memory` bytes more than there are now.
+def bounded(deadline: float, size: int = 1 << 30) -> Iterator[None]:
+    """Run the block until `deadline` (of `time.monotonic`), and let it take `size` bytes of memory more than now.
 
     A signal ends what runs too long, so in another thread than the main one only memory is bounded.  Blocks may
     be inside one another; an inner one has no more time than an outer one.
@@ -36,22 +39,58 @@ def bounded(deadline: float, memory: int = 1 << 30) -> Iterator[None]:
         raise Overrun
 
     timed = threading.current_thread() is threading.main_thread()
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     before = signal.signal(signal.SIGALRM, stop) if timed else None
     began, outer = time.monotonic(), signal.getitimer(signal.ITIMER_REAL)[0] if timed else 0.0
     try:
-        if STATM.exists():
-            limit = int(STATM.read_text().split()[0]) * resource.getpagesize() + memory
-            tightest = [limit, *(bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY)]
-            resource.setrlimit(resource.RLIMIT_AS, (min(tightest), hard))
-        if timed:
-            left = [deadline - began, outer] if outer else [deadline - began]
-            signal.setitimer(signal.ITIMER_REAL, max(min(left), 1e-3))
-        yield
+        with memory(size):
+            if timed:
+                left = [deadline - began, outer] if outer else [deadline - began]
+                signal.setitimer(signal.ITIMER_REAL, max(min(left), 1e-3))
+            yield
     finally:
         if timed:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
             if outer:
                 signal.setitimer(signal.ITIMER_REAL, max(began + outer - time.monotonic(), 1e-3))
+
+
+@contextlib.contextmanager
+def processor_time(seconds: float) -> Iterator[None]:
+    """Let the block use this much processor time of this process; waiting for others is free.
+
+    As with `bounded`, only in the main thread.
+
+    Raises
+    ------
+    Overrun
+        When the time is used up.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise Overrun
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGPROF, stop)
+    try:
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+@contextlib.contextmanager
+def memory(size: int) -> Iterator[None]:
+    """Let the block take `size` bytes of address space more than there are now; `MemoryError` is what comes else."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        if STATM.exists():
+            limit = int(STATM.read_text().split()[0]) * resource.getpagesize() + size
+            tightest = [limit, *(bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY)]
+            resource.setrlimit(resource.RLIMIT_AS, (min(tightest), hard))
+        yield
+    finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -30,6 +30,12 @@ def harmless_text(value: object, limit: int = MAX_TEXT) -> str:
     return text if len(text) <= limit else text[:limit] + f"\n… ({len(text) - limit} more characters)"
 
 
+def harmless_line(value: object, length: int) -> str:
+    """A line of a student's choosing as plain characters, without what a page that sets mathematics would obey."""
+    text = value[:length] if isinstance(value, str) else ""
+    return _MATHJAX.sub(r"\\ ", "".join(c if c.isprintable() else " " for c in text))
+
+
 def harmless_markdown(text: str) -> str:
     """Markdown whose HTML can do nothing, with every word, formula and line of code still there.
 

@@ -12,7 +12,7 @@ import ast
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from autograder.assignment import Assignment
+from autograder.bounded import Overrun, memory, processor_time
 from autograder.errors import CourseError
 from autograder.jail import Zygote
 from autograder.named_diagnosis import name_mistakes
@@ -43,6 +44,9 @@ from course_utils.checking.verdict import judge_criterion, withhold_contract_poi
 
 log = logging.getLogger(__name__)
 
+MAX_CRITERION_SECONDS = 20.0  # of our own processor time, for what a criterion computes from a student's results
+MAX_CRITERION_MEMORY = 2 << 30  # bytes, for the same
+MAX_READING_SECONDS = 30.0  # for reading what a submission's code calls
 MAX_STALLS = 3  # of one exercise: what stalls on everything must not use up the others' time
 NONE_KEPT: Mapping[str, KeptExercise] = MappingProxyType({})
 NO_CHECKS = "check = lambda *names: None  # grading asks the criteria itself"
@@ -80,6 +84,7 @@ class Judge:
         self._limits = limits or TimeLimits()
         self._reference: dict[str, Any] = assignment.reference()
         self._opaque = opaque_results(assignment.exercises.values())
+        self._uses: dict[tuple[str, tuple[str, ...]], bool] = {}
 
     def judge(
         self,
@@ -127,7 +132,7 @@ class Judge:
                 if affected_only and not ({name} | reading.exercises) & submission.defined:
                     continue
                 judged.order.append(name)
-                leaning = self._leaning(reading, failing, unusable)
+                leaning = self._leaning(exercise, reading, failing, unusable)
                 if name in kept and kept[name].leaning == leaning:
                     judged.kept[name] = kept[name]
                     failing |= {name} if kept[name].failing else set()
@@ -161,6 +166,16 @@ class Judge:
         return [*ours, StudentCell("the setup", NO_CHECKS, None), *submission.cells]
 
     def _read(self, submission: Submission, reference_first: bool) -> dict[str, Reading]:
+        exercises = self.assignment.exercises
+        own = {name for name in exercises if name in submission.defined}
+        try:
+            with processor_time(MAX_READING_SECONDS):
+                return self._read_source(submission, reference_first, own)
+        except (Overrun, RecursionError, MemoryError):
+            text = "code that takes too long to read"
+            return {name: Reading([text] if name in own and e.forbidden else []) for name, e in exercises.items()}
+
+    def _read_source(self, submission: Submission, reference_first: bool, own: set[str]) -> dict[str, Reading]:
         cells = self.assignment.reference_cells()
         setup = [ast.parse(c.program) for c in cells if c.role == "setup"]
         before = [ast.parse(c.program) for c in cells if c.role == "exercise"] if reference_first else []
@@ -168,15 +183,32 @@ class Judge:
         names = list(self.assignment.exercises)
         readings = {}
         for name, exercise in self.assignment.exercises.items():
-            own = name in submission.defined
-            readings[name] = read(source, name, exercise.forbidden if own else (), names)
+            readings[name] = read(source, name, exercise.forbidden if name in own else (), names)
+        for k, name in enumerate(names):  # what an exercise may not use, another one must not use for it
+            reading, forbidden = readings[name], self.assignment.exercises[name].forbidden
+            for other in sorted(reading.exercises & own) if forbidden and name in own else ():
+                used = readings[other].violations or read(source, other, forbidden, names).violations
+                if used and names.index(other) > k:
+                    reading.violations.append(f"{other}, which uses {used[0]}")
+                elif used and not self._may_use(other, forbidden):
+                    reading.replaced.add(other)
         return readings
 
-    def _leaning(self, reading: Reading, failing: set[str], unusable: set[str]) -> Leaning:
+    def _leaning(self, exercise: Exercise, reading: Reading, failing: set[str], unusable: set[str]) -> Leaning:
         """The earlier exercises that the reference may stand in for, and those that it must."""
-        stand_ins = [e for e in self.assignment.exercises if e in failing & reading.exercises]
+        names = list(self.assignment.exercises)
+        earlier = names[: names.index(exercise.name)]  # the reference of a later one may be the solution of this one
+        stand_ins = [e for e in earlier if e in reading.exercises & (failing | reading.replaced)]
         # An earlier exercise that calls the forbidden must not lend its results, and one that stalls no time.
-        return Leaning(tuple(stand_ins), tuple(e for e in stand_ins if e in unusable))
+        return Leaning(tuple(stand_ins), tuple(e for e in stand_ins if e in unusable | reading.replaced))
+
+    def _may_use(self, name: str, forbidden: Sequence[str]) -> bool:
+        """Whether the reference of an exercise uses what another exercise may not use."""
+        if (name, tuple(forbidden)) not in self._uses:
+            cells = [ast.parse(c.program) for c in self.assignment.reference_cells()]
+            found = read(Source(cells), name, forbidden, list(self.assignment.exercises)).violations
+            self._uses[name, tuple(forbidden)] = bool(found)
+        return self._uses[name, tuple(forbidden)]
 
     def _judge_exercise(
         self, session: Session, exercise: Exercise, reading: Reading, leaning: Leaning, secret: str
@@ -222,7 +254,8 @@ class Judge:
                     continue
                 first = len(student.calls)
                 try:
-                    result = judge_criterion(criterion, student, secret)
+                    with processor_time(MAX_CRITERION_SECONDS), memory(MAX_CRITERION_MEMORY):
+                        result = judge_criterion(criterion, student, secret)
                 except CriterionFault as fault:  # ours, but it must not cost the others of a class their marks
                     if isinstance(fault.__cause__, CourseError):
                         raise fault.__cause__ from None

@@ -13,7 +13,7 @@ from typing import Any
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
-from autograder.harmless import harmless_markdown, harmless_outputs, harmless_text
+from autograder.harmless import harmless_line, harmless_markdown, harmless_outputs, harmless_text
 from autograder.submission import Submission
 from course_utils.checking.display import STYLE
 
@@ -100,4 +100,5 @@ def _summary(result: dict[str, Any]) -> Any:
 
 def _escaped(text: str) -> str:
     """Text as literal Markdown: no HTML, no links, no mathematics."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|$~" else html.escape(c) for c in harmless_text(text, 500))
+    text = harmless_line(text, 500)
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|$~" else html.escape(c) for c in text)

@@ -133,10 +133,13 @@ class Reading:
         What is used though it is forbidden, each as a short text.
     exercises : set of str
         Other exercises that the code refers to, directly or through helpers and further exercises.
+    replaced : set of str
+        Those of them that use what this exercise may not use, though they may: the reference stands in for them.
     """
 
     violations: list[str] = field(default_factory=list)
     exercises: set[str] = field(default_factory=set)
+    replaced: set[str] = field(default_factory=set)
 
 
 class Source:

@@ -12,6 +12,7 @@ import torch
 
 from autograder.bounded import Overrun, bounded
 from autograder.errors import CourseError
+from autograder.harmless import harmless_line
 from autograder.jail import Sandbox, Zygote
 from autograder.runner.frames import Closed, Decoder, Encoder, FrameError, TimeUp
 from autograder.submission import StudentCell
@@ -169,7 +170,7 @@ class Session:
     def _note_error(self, name: str, error: object) -> None:
         if not isinstance(error, dict) or name in self.cell_errors:
             return
-        text = f"{_short(error.get('type'), 60)}: {_short(error.get('text'), 200)}"
+        text = f"{harmless_line(error.get('type'), 60)}: {harmless_line(error.get('text'), 200)}"
         line = error.get("line")
         where = f" in line {line}" if type(line) is int and line > 0 else ""
         self.cell_errors[name] = f"its cell raised {text}{where}"
@@ -383,8 +384,8 @@ class JailedStudent(Student):
         if error is not None:
             raise _raised(what, error)
         record = Call(function, decoder.decode(message.get("result")))
-        record.changed = [_short(c, 80) for c in _texts(message.get("changed"))][:10]
-        record.remarks = [_short(r, 300) for r in _texts(message.get("remarks"))][:10]
+        record.changed = [harmless_line(c, 80) for c in _texts(message.get("changed"))][:10]
+        record.remarks = [harmless_line(r, 300) for r in _texts(message.get("remarks"))][:10]
         return record
 
     @staticmethod
@@ -400,10 +401,10 @@ class JailedStudent(Student):
 def _raised(function: str, error: object) -> Unmet:
     if not isinstance(error, dict):
         raise FrameError("the reply has no readable error.")
-    kind, text = _short(error.get("type"), 60), _short(error.get("text"), 300)
+    kind, text = harmless_line(error.get("type"), 60), harmless_line(error.get("text"), 300)
     if kind == "NotImplementedError":
         return nothing_written(function, text)
-    line, code = error.get("line"), _short(error.get("code"), 120)
+    line, code = error.get("line"), harmless_line(error.get("code"), 120)
     where = ""
     if type(line) is int and line > 0:
         where = f" in line {line} of its cell" + (f": `{code}`" if code else "")
@@ -422,11 +423,6 @@ def _numbers(value: object) -> int:
 
 def _cell(name: str) -> str:
     return name.capitalize() if name.startswith("cell ") else f"The cell of {name}"
-
-
-def _short(value: object, length: int) -> str:
-    text = value if isinstance(value, str) else ""
-    return "".join(c if c.isprintable() else " " for c in text[:length])
 
 
 def _texts(value: object) -> list[str]:

@@ -180,7 +180,7 @@ class Decoder:
             return self._resolve(node)
         if kind == "foreign" and isinstance(body, str):
             handle = node.get("handle")
-            name = "".join(c if c.isprintable() else " " for c in body[:200])
+            name = "".join(c if c.isprintable() and c not in "\\$" else " " for c in body[:200])
             return Foreign(name, handle if isinstance(handle, int) else None)
         raise FrameError(f"A value of kind {kind[:30]!r} is not known.")
 

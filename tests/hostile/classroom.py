@@ -252,16 +252,17 @@ class Classroom:
         assert report.scores == {e: 0.0 if e in set(lost) else p for e, p in POINTS.items()}, report.told
         for sentence in [says] if isinstance(says, str) else says:
             assert sentence in report.told, report.told
-        self.assert_nothing_leaked(report.everything)
+        self.assert_nothing_leaked(report.everything, known=data.decode(errors="replace"))
         self.assert_nothing_left()
         self.assert_others_graded(report)
         return report
 
-    def assert_nothing_leaked(self, text: str) -> None:
-        """No canary in what came out."""
+    def assert_nothing_leaked(self, text: str, known: str) -> None:
+        """No canary in what came out, and no path but those that the attacker knew."""
         for where, canary in CANARIES.items():
             assert canary not in text, f"something of {where} came out"
-        assert str(self.root) not in text and str(self.course.folder) not in text
+        for path in (str(self.root), str(self.course.folder)):
+            assert path in known or path not in text
 
     def assert_nothing_left(self) -> None:
         """No process more than before, in the jail or out of it."""
