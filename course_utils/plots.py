@@ -1,4 +1,4 @@
-"""The course's figures: curves, searches, templates, images, confusion matrices, histograms.
+"""The course's figures: curves, searches, templates, images, confusion matrices, histograms, text.
 
 Every function checks its input, draws in one style, labels what it draws, and returns the figure without showing it:
 a notebook shows it at the end of the cell, a script saves it.
@@ -531,6 +531,87 @@ def plot_search(
     if title:
         figure.suptitle(title)
     return figure
+
+
+@course_style()
+def plot_coloured_text(
+    text: str,
+    values: Numbers | Mapping[str, Numbers],
+    *,
+    columns: int = 100,
+    limit: float | None = None,
+    label: str = "value",
+    title: str | None = None,
+) -> Figure:
+    """Show a text with each character on the colour of a number, such as the state of one hidden unit.
+
+    Parameters
+    ----------
+    text : str
+        1 to 5,000 characters. A line is continued below after `columns` characters; its end is shown as ↵.
+    values : array, (N,), or mapping of str to array
+        One number for each character; for several readings of the same text, a mapping with their names.
+    columns : int
+        Characters in a row.
+    limit : float, optional
+        The numbers with the strongest colours are −limit and +limit; by default the largest absolute value of each
+        reading.
+    label : str
+        What the numbers are, beside the colour bar.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+        With one axes for each reading, and one for each colour bar.
+
+    Raises
+    ------
+    ValueError
+        If there is not one finite number for each character.
+    """
+    readings = values if isinstance(values, Mapping) else {"": values}
+    if not text or len(text) > 5000 or columns < 1 or not readings:
+        raise ValueError(
+            f"plot_coloured_text takes 1 to 5,000 characters, rows of at least 1 and one reading or more, not "
+            f"{len(text):,} characters, rows of {columns} and {len(readings)} readings."
+        )
+    places = _places(text, columns)
+    rows = max(row for row, _ in places) + 1
+    inches = (0.095 * columns + 1.6, len(readings) * (0.22 * rows + 0.45) + 0.4)
+    figure, panels = _figure(len(readings), 1, inches)
+    for axes, (name, numbers) in zip(panels, readings.items(), strict=True):
+        array = _array(numbers, f"plot_coloured_text: the values {name}".rstrip(), 1).astype(np.float64)
+        if len(array) != len(text) or not np.isfinite(array).all():
+            raise ValueError(
+                f"plot_coloured_text: {name or 'values'} needs one finite number for each of the {len(text)} "
+                f"characters; it has {int(np.isfinite(array).sum())} in {len(array)}."
+            )
+        largest = limit or float(np.abs(array).max()) or 1.0
+        colours = np.full((rows, columns), np.nan)
+        for (row, column), number, character in zip(places, array, text, strict=True):
+            colours[row, column] = number
+            shown = "↵" if character == "\n" else character
+            dark = abs(number) > 0.75 * largest
+            axes.text(column, row, shown, ha="center", va="center", fontsize=9, family="monospace",
+                      color="white" if dark else "black", parse_math=False)  # fmt: skip
+        picture = axes.imshow(colours, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
+        axes.set_axis_off()
+        axes.set_title(name, fontsize=10, loc="left")
+        figure.colorbar(picture, ax=axes, label=label, shrink=0.95, pad=0.01, aspect=10)
+    figure.suptitle(title or f"Each character on the colour of its {label}")
+    return figure
+
+
+def _places(text: str, columns: int) -> list[tuple[int, int]]:
+    """Row and column of each character of a text that is continued below after `columns` characters."""
+    places, row, column = [], 0, 0
+    for character in text:
+        if column == columns:
+            row, column = row + 1, 0
+        places.append((row, column))
+        row, column = (row + 1, 0) if character == "\n" else (row, column + 1)
+    return places
 
 
 def _figure(rows: int, columns: int, inches: tuple[float, float], *, sharey: bool = False) -> tuple[Figure, list[Axes]]:

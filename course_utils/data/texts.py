@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import unicodedata
 from dataclasses import dataclass
 from importlib import import_module
@@ -57,7 +58,7 @@ def load_text(name: str | Path = "auto", *, chunk: int = 25) -> TextData:
         A text of the registry (``"tinyshakespeare"``, ``"alice"``, ``"sherlock_holmes"``, ``"moby_dick"``,
         ``"python_topics"``), the path of a file of your own, or ``"auto"``: what the environment variable
         ``COURSE_DATA_SET`` names; without it Tiny Shakespeare if this machine has it or can download it, and else
-        the embedded text, the topics of Python's built-in help.
+        the embedded text, the sentences of Python's built-in help.
     chunk : int
         How many characters a training step reads; a text must have at least one more.
 
@@ -157,7 +158,7 @@ def _registered_text(dataset: DataSet) -> TextData:
                 f"This Python was installed without {dataset.citation.split(', ')[-1]}; give load_text the path of a "
                 "text file of your own."
             ) from error
-        text = "\n\n".join(topics[title].strip() for title in sorted(topics)) + "\n"
+        text = "\n\n".join(paragraph for title in sorted(topics) for paragraph in _prose(topics[title])) + "\n"
         return TextData(dataset.name, dataset.title, plain_text(text.encode()))
     holding = store.inspect(dataset)
     if holding.damaged:
@@ -167,6 +168,15 @@ def _registered_text(dataset: DataSet) -> TextData:
     except MissingDataError as error:
         raise MissingDataError(f"{str(error).rstrip('.')}, or use load_text({EMBEDDED!r}).") from error
     return _read(root / dataset.files[0].path, dataset.name, dataset.title)
+
+
+def _prose(topic: str) -> list[str]:
+    """The paragraphs of a topic that are sentences: no headings, grammars, tables, nor code, which is indented."""
+    return [
+        paragraph
+        for paragraph in re.split(r"\n\s*\n", topic.strip())
+        if paragraph.endswith(".") and not re.search(r"^[ |+]|\*{4}|={4}|-{4}", paragraph, re.MULTILINE)
+    ]
 
 
 def _read(path: Path, name: str, source: str) -> TextData:

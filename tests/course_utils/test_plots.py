@@ -1,6 +1,7 @@
 """The figures: they show the numbers they were given, they are labelled, and wrong input gets a sentence."""
 
 import base64
+import math
 from collections.abc import Callable, Iterator
 
 import matplotlib as mpl
@@ -17,6 +18,7 @@ from course_utils import plots
 from course_utils.plots import (
     CourseFigure,
     course_style,
+    plot_coloured_text,
     plot_confusion_matrix,
     plot_curves,
     plot_images,
@@ -49,6 +51,7 @@ def every_figure() -> dict[str, Figure]:
         "histograms": plot_probability_histograms(torch.rand(20), torch.rand(30)),
         "layers": plot_layer_histograms({"He": [torch.randn(4, 3)] * 2}, limit=3, title="Signals"),
         "search": plot_search({"coarse": ([1e-4, 1e-2], [0.4, 0.5])}, parameter="λ"),
+        "coloured text": plot_coloured_text("one\ntwo", {"unit 3": torch.randn(7), "unit 5": torch.zeros(7)}),
     }
 
 
@@ -338,6 +341,43 @@ def test_wrong_input_gets_a_sentence(call: Callable, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as caught:
         call()
     assert caught.value.args[0].endswith(".")
+
+
+# Coloured text
+
+
+def test_every_character_stands_on_the_colour_of_its_number() -> None:
+    figure = plot_coloured_text("ab\ncdefg", [1.0, -1, 0, 2, 3, 4, 5, -6], columns=3, label="cell", title="A unit")
+    axes, bar = figure.axes
+    (picture,) = axes.get_images()
+    numbers = np.ma.filled(picture.get_array(), np.nan)
+    np.testing.assert_array_equal(numbers, [[1, -1, 0], [2, 3, 4], [5, -6, np.nan]])  # a line longer than a row goes on
+    assert [t.get_text() for t in axes.texts] == ["a", "b", "↵", "c", "d", "e", "f", "g"]
+    assert [t.get_position() for t in axes.texts][3:7] == [(0, 1), (1, 1), (2, 1), (0, 2)]
+    assert picture.get_clim() == (-6, 6)  # zero is in the middle of the colours
+    assert bar.get_ylabel() == "cell" and figure.get_suptitle() == "A unit"
+
+
+def test_readings_of_one_text_stand_below_one_another_on_one_scale() -> None:
+    figure = plot_coloured_text("$x_1$", {"unit 1": torch.rand(5), "unit 2": np.ones(5)}, limit=2)
+    assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == ["unit 1", "unit 2"]
+    assert {axes.get_images()[0].get_clim() for axes in figure.axes[:2]} == {(-2, 2)}
+    assert [t.get_text() for t in figure.axes[0].texts] == list("$x_1$")
+    figure.canvas.draw()  # a dollar is no mathematics
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "message"),
+    [
+        ("abc", [1.0, 2.0], "values needs one finite number for each of the 3 characters; it has 2 in 2"),
+        ("abc", {"unit 7": [1.0, 2.0, math.nan]}, "unit 7 needs one finite number .* it has 2 in 3"),
+        ("", [], "takes 1 to 5,000 characters"),
+        ("abc", {}, "one reading or more"),
+    ],
+)
+def test_text_without_its_numbers_is_refused(text: str, values: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plot_coloured_text(text, values)
 
 
 # In a notebook
