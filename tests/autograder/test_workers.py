@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from distributed import Client
+from processes import children, gone
 
 from autograder.assignment import load_assignment
 from autograder.errors import CourseError
@@ -126,38 +125,6 @@ def cluster() -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
 def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen([sys.executable, "-m", module, *arguments], **quiet)  # type: ignore[call-overload,no-any-return]
-
-
-def children(pid: int) -> set[int]:
-    """The processes below a process."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int(re.search(r"PPid:\s+(\d+)", (entry / "status").read_text())[1])  # type: ignore[index]
-            except (OSError, TypeError):
-                continue
-    below, found = {pid}, set()
-    while below:
-        below = {child for child, parent in parents.items() if parent in below}
-        found |= below
-    return found
-
-
-def gone(pids: set[int], seconds: float = 20.0) -> set[int]:
-    """Those that are still there after a while."""
-    until = time.monotonic() + seconds
-    while pids and time.monotonic() < until:
-        pids = {p for p in pids if running(p)}
-        time.sleep(0.05)
-    return pids
-
-
-def running(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 def plain(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
