@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import sqlite3
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import graded_course
 import nbformat
 import pytest
 from processes import children, gone
@@ -65,20 +65,9 @@ def run(course: Course, root: Path, **options: Any) -> Graded:
     return grade(assignment, course.folder, settings, course.db_url, course_id=course.course_id, **options)
 
 
-def outcome(course: Course) -> dict[str, Any]:
-    """All that a grading run makes, without ids and times."""
-    results = {p.stem: json.loads(p.read_text()) for p in sorted((course.folder / "results" / NAME).glob("*.json"))}
-    for stored in results.values():
-        del stored["seconds"], stored["new_work"]
-    notebooks = {p.parts[-3]: p.read_text() for p in sorted((course.folder / "autograded").glob("*/*/*.ipynb"))}
-    with open_gradebook(course.db_url, course.course_id) as gradebook:
-        marks = {}
-        for submission in gradebook.find_assignment(NAME).submissions:
-            (notebook,) = submission.notebooks
-            grades = {g.name: (g.auto_score, g.manual_score, g.needs_manual_grade) for g in notebook.grades}
-            comments = {c.name: c.auto_comment for c in notebook.comments}
-            marks[submission.student.id] = (submission.timestamp, grades, comments)
-    return {"results": results, "notebooks": notebooks, "marks": marks}
+def outcome(course: Course) -> dict[str, dict[str, Any]]:
+    """All that a grading run makes."""
+    return graded_course.outcome(course, NAME)
 
 
 def command(course: Course, workers: int) -> list[str]:
