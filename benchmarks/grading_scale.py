@@ -199,7 +199,7 @@ def main() -> None:
         "Reading what was handed in, writing notebooks, results and gradebook; then the same course again, with "
         "nothing new.",
         "",
-        "| submissions | each (ms) | a second of wall time | peak memory (MiB) | nothing new: each (ms) | its peak (MiB) |",
+        "| submissions | each (ms) | a second of wall time | peak memory (MiB) | nothing new, each (ms) | peak (MiB) |",
         "|---|---|---|---|---|---|",
         *driver,
         "",
