@@ -21,14 +21,18 @@ from autograder.scopes import Function, Scopes
 
 # Ways of calling something whose name does not stand in the source.
 UNREADABLE_CALLS = {"eval", "exec", "compile", "__import__", "globals", "locals", "vars", "get_ipython", "open"}
+UNREADABLE_CALLS |= {"breakpoint"}  # calls what an environment variable names
 UNREADABLE_MODULES = (
     "IPython",
     "__main__",
+    "autograder",
     "builtins",
     "checks",  # its oracles are ready-made solutions
     "cloudpickle",
     "code",
     "codecs",
+    "course_utils.checking",
+    "course_utils.cli",
     "ctypes",
     "dataclasses.fields",
     "dill",
@@ -38,7 +42,13 @@ UNREADABLE_MODULES = (
     "joblib",
     "marshal",
     "multiprocessing",
+    "numpy.core",
+    "numpy.ctypeslib",
+    "numpy.f2py",
+    "numpy.lib.format",
+    "numpy.lib.npyio",
     "numpy.load",
+    "numpy.testing",
     "operator.attrgetter",
     "operator.methodcaller",
     "pickle",
@@ -47,23 +57,35 @@ UNREADABLE_MODULES = (
     "pytest",
     "runpy",
     "shelve",
+    "signal",
+    "site",
+    "sklearn.externals",
+    "string.Formatter",
     "subprocess",
-    "sys._getframe",
-    "sys.meta_path",
-    "sys.modules",
-    "sys.path_hooks",
-    "sys.setprofile",
-    "sys.settrace",
     "threading.setprofile",
     "threading.settrace",
+    "torch.ao",
+    "torch.classes",
+    "torch.distributed",
+    "torch.export",
     "torch.fx",
+    "torch.get_device_module",
     "torch.hub",
     "torch.jit",
     "torch.library",
     "torch.load",
+    "torch.multiprocessing",
+    "torch.onnx",
     "torch.ops",
     "torch.overrides",
     "torch.package",
+    "torch.quantization",
+    "torch.serialization",
+    "torch.testing",
+    "torch.utils.backend_registration",
+    "torch.utils.benchmark",
+    "torch.utils.bundled_inputs",
+    "torch.utils.cpp_extension",
     "types.CodeType",
     "types.FunctionType",
     "types.LambdaType",
@@ -72,7 +94,77 @@ UNREADABLE_MODULES = (
     "unittest.mock",
     "zipimport",
 )
-READABLE_MODULES = ("IPython.display",)
+READABLE_MODULES = ("IPython.display", "course_utils.checking.checker", "sys.path.append")
+READABLE_OF_SYS = {
+    "argv",
+    "byteorder",
+    "exit",
+    "float_info",
+    "getrecursionlimit",
+    "getsizeof",
+    "int_info",
+    "maxsize",
+    "platform",
+    "setrecursionlimit",
+    "stderr",
+    "stdout",
+    "version",
+    "version_info",
+}
+# What an exercise that may not call everything may use of other people's: libraries that compute, and those of
+# Python's own that neither read nor run what does not stand in the source.  Others may do both, in ways without end.
+LIBRARIES = {
+    *("torch", "torchvision", "numpy", "scipy", "sklearn", "einops", "opt_einsum", "numba", "course_utils"),
+    *("matplotlib", "mpl_toolkits", "seaborn", "tqdm", "IPython", "jaxtyping", "typing_extensions"),
+    *(
+        "__future__",
+        "abc",
+        "array",
+        "bisect",
+        "cmath",
+        "collections",
+        "concurrent",
+        "contextlib",
+        "copy",
+        "dataclasses",
+    ),
+    *("datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "itertools", "json", "keyword"),
+    *("logging", "math", "numbers", "operator", "os", "platform", "pprint", "queue", "random", "re", "reprlib"),
+    *("secrets", "statistics", "string", "struct", "sys", "textwrap", "threading", "time", "types", "typing"),
+    *("unicodedata", "uuid", "warnings", "weakref", "zlib", "graphlib"),
+}
+READABLE_OF_OS = {"os.environ", "os.cpu_count", "os.getpid", "os.name", "os.sep"}
+# Of those libraries, what leads to files, through which another process could answer, or to names in strings.
+FILES = (
+    "logging.FileHandler",
+    "logging.config",
+    "logging.handlers",
+    "matplotlib.cbook",
+    "matplotlib.image",
+    "matplotlib.pyplot.imread",
+    "numpy.DataSource",
+    "numpy.fromfile",
+    "numpy.fromregex",
+    "numpy.genfromtxt",
+    "numpy.loadtxt",
+    "numpy.memmap",
+    "numpy.save",
+    "numpy.savetxt",
+    "numpy.savez",
+    "scipy.datasets",
+    "scipy.io",
+    "torch.UntypedStorage",
+    "torch.from_file",
+    "torch.save",
+    "torchvision.io",
+)
+# Attributes of frames, and of files by the names that arrays and storages have for them.
+UNREADABLE_ATTRIBUTES = {
+    *("f_back", "f_builtins", "f_code", "f_globals", "f_locals", "tb_frame", "tb_next", "gi_frame", "gi_code"),
+    *("cr_frame", "cr_code", "ag_frame", "ag_code", "from_file", "tofile"),
+}
+MODULES_BY_ATTRIBUTE = {"builtins", "importlib", "inspect", "os", "sys", "torch", "torchvision", "types"}
+MATCHED_BY_VALUE = {"bool", "bytearray", "bytes", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple"}
 REFLECTION = {"getattr", "setattr", "delattr"}
 READABLE_DUNDERS = {
     "__abs__",
@@ -447,6 +539,8 @@ def _violation(source: Source, node: ast.AST, forbidden: Sequence[str]) -> str |
         return _reflection(source, node)
     if isinstance(node, ast.keyword | ast.Dict) and "torch.autograd.*" in forbidden:
         return _requires_grad(node)
+    if isinstance(node, ast.MatchClass):
+        return _pattern(source, node, forbidden)
     if isinstance(node, ast.ImportFrom):
         names = [f"{node.module}.{a.name}" for a in node.names if a.name != "*"]
         return next((text for dotted in names if (text := _dotted(dotted, forbidden))), None)
@@ -456,6 +550,18 @@ def _violation(source: Source, node: ast.AST, forbidden: Sequence[str]) -> str |
         dotted, other = source.meanings(node)
         text = next((text for d in sorted(dotted) if (text := _dotted(d, forbidden))), None)
         return text or (_attribute(source, node, forbidden) if other else None)
+    return None
+
+
+def _pattern(source: Source, node: ast.MatchClass, forbidden: Sequence[str]) -> str | None:
+    """A class in a pattern: `case A(softmax=f)` reads an attribute, `case A(f)` one that the class names."""
+    for name in node.kwd_attrs:
+        attribute = ast.Attribute(value=ast.Constant(None), attr=name, ctx=ast.Load())
+        if text := _attribute(source, attribute, forbidden):
+            return text
+    known = isinstance(node.cls, ast.Name) and node.cls.id
+    if node.patterns and known not in MATCHED_BY_VALUE and source.owner(ast.Call(node.cls, [], [])) is None:
+        return "a pattern of a class, which hides what is read"
     return None
 
 
@@ -498,11 +604,13 @@ def _name(source: Source, node: ast.Name, forbidden: Sequence[str]) -> str | Non
 
 def _attribute(source: Source, node: ast.Attribute, forbidden: Sequence[str]) -> str | None:
     """An attribute of something that is not known: a method of a tensor, perhaps."""
-    if _is_unreadable_dunder(node.attr):
+    if _is_unreadable_dunder(node.attr) or node.attr in UNREADABLE_ATTRIBUTES:
         return f"{node.attr}, which hides what is called"
     owner = source.owner(node.value) or source.owner_itself(node)
     if owner is not None and source.has_own(owner, node.attr):
         return None
+    if node.attr in MODULES_BY_ATTRIBUTE:
+        return f".{node.attr}, which hides what is called"
     for rule in forbidden:
         parts = rule.split(".")
         if parts[0] not in KNOWN_ROOTS:
@@ -511,6 +619,9 @@ def _attribute(source: Source, node: ast.Attribute, forbidden: Sequence[str]) ->
             return f".{node.attr} (as {rule})"
         if parts[-1] == "*" and node.attr == parts[-2] and source.passes_modules:
             return f".{node.attr} (as {rule})"
+        inner = node.value.attr if isinstance(node.value, ast.Attribute) else ""
+        if parts[-1] == "*" and inner == parts[-2] and node.attr in (_exports(".".join(parts[:-1])) or ()):
+            return f".{inner}.{node.attr} (as {rule})"
     if "torch.autograd.*" in forbidden and node.attr in AUTOGRAD_WORDS:
         if node.attr == "requires_grad" and isinstance(node.ctx, ast.Load):
             return None
@@ -539,13 +650,29 @@ def _dotted(dotted: str, forbidden: Sequence[str]) -> str | None:
             return dotted
     if "torch.autograd.*" in forbidden and dotted.startswith("torch.Tensor.") and parts[-1] in AUTOGRAD_WORDS:
         return f"{dotted} (autograd)"
-    if any(dotted == m or dotted.startswith(f"{m}.") for m in READABLE_MODULES):
+    if _is_below(dotted, READABLE_MODULES):
         return None
-    private = parts[0] in KNOWN_ROOTS[:2] and any(p.startswith("_") and not p.endswith("__") for p in parts)
-    unreadable = any(dotted == m or dotted.startswith(f"{m}.") for m in UNREADABLE_MODULES)
-    if private or unreadable or any(_is_unreadable_dunder(p) for p in parts):
+    if parts[0] not in KNOWN_ROOTS and "torch" in parts:  # a library's own torch
+        return _dotted(".".join(parts[parts.index("torch") :]), forbidden)
+    private = any(p.startswith("_") and not p.endswith("__") for p in parts)
+    # Modules are also attributes of the modules that import them: contextlib.sys.modules.
+    rests = [".".join(parts[k:]) for k in range(len(parts))]
+    unreadable = any(_is_below(rest, UNREADABLE_MODULES) or _is_unreadable_of_sys(rest) for rest in rests)
+    foreign = bool(forbidden) and (parts[0] not in LIBRARIES or _is_below(dotted, FILES))
+    if parts[0] == "os" and len(parts) > 1:
+        foreign = bool(forbidden) and not _is_below(dotted, READABLE_OF_OS)
+    if private or unreadable or foreign or any(_is_unreadable_dunder(p) or p.startswith("array_api") for p in parts):
         return f"{dotted}, which hides what is called"
     return None
+
+
+def _is_below(dotted: str, modules: Iterable[str]) -> bool:
+    return any(dotted == m or dotted.startswith(f"{m}.") for m in modules)
+
+
+def _is_unreadable_of_sys(dotted: str) -> bool:
+    root, _, rest = dotted.partition(".")
+    return root == "sys" and bool(rest) and rest.split(".")[0] not in READABLE_OF_SYS
 
 
 def _is_unreadable_dunder(name: str) -> bool:
@@ -579,7 +706,12 @@ def _is_module(dotted: str) -> bool:
 
 def _exports(module: str) -> set[str] | None:
     """What a star import of a module of torch binds; None where that is not known, nothing for other libraries."""
-    if not module.startswith(KNOWN_ROOTS):
+    parts = module.split(".")
+    if "torch" in parts[1:]:  # a library's own
+        return _exports(".".join(parts[parts.index("torch", 1) :]))
+    if parts[0] not in LIBRARIES:
+        return None
+    if parts[0] not in KNOWN_ROOTS:
         return set()
     found = sys.modules.get(module)
     if found is None:

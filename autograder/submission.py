@@ -383,6 +383,8 @@ def _needed(exercises: list[ast.Module], others: list[_Other]) -> dict[int, list
     wanted = list(set().union(*map(_globals, exercises)))
     for other in others:
         for statement in other.tree.body:
+            if _makes_check(statement):
+                continue
             if _defines(statement) or (isinstance(statement, ast.Assign | ast.AnnAssign) and not other.is_experiment):
                 for name in bound_names(statement) | _roots(statement):
                     makers.setdefault(name, []).append((other.number, statement))
@@ -405,6 +407,16 @@ def _defines(statement: ast.stmt) -> bool:
             blocks += [statement.finalbody, *(h.body for h in statement.handlers)]
         return all(_defines(s) or isinstance(s, ast.Assign | ast.Pass) for block in blocks for s in block)
     return isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _makes_check(statement: ast.stmt) -> bool:
+    """Whether a statement makes the notebook's own `check`; grading has another, which does nothing."""
+    return (
+        isinstance(statement, ast.Assign)
+        and isinstance(statement.value, ast.Call)
+        and isinstance(statement.value.func, ast.Name)
+        and statement.value.func.id == "checker"
+    )
 
 
 def _roots(statement: ast.stmt) -> set[str]:

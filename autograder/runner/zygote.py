@@ -45,7 +45,10 @@ def preload() -> Any:
     # Torch reads /proc/cpuinfo at the first operation that wants to know the processor, and submissions have no /proc.
     half = torch.zeros(2, 2, dtype=torch.float16)
     half.gather(0, torch.zeros(2, 2, dtype=torch.int64))
-    return make_shell()
+    shell = make_shell()
+    # A module that a submission writes into its working folder must not be found, not even in place of another.
+    sys.path[:] = [p for p in sys.path if p not in ("", os.getcwd())]
+    return shell
 
 
 def run_submission(connection: socket.socket, shell: Any, limits: Limits, isolated: bool) -> None:

@@ -257,6 +257,16 @@ class Classroom:
         self.assert_others_graded(report)
         return report
 
+    def harm(self, cells: dict[str, str]) -> Report:
+        """As `attack`, where the notebook may harm its own other exercises."""
+        data = notebook((HONEST | cells).values())
+        self._put("attacker", data)
+        report = self._grade("attacker")
+        self.assert_nothing_leaked(report.everything, known=data.decode())
+        self.assert_nothing_left()
+        self.assert_others_graded(report)
+        return report
+
     def assert_nothing_leaked(self, text: str, known: str) -> None:
         """No canary in what came out, and no path but those that the attacker knew."""
         for where, canary in CANARIES.items():
