@@ -124,6 +124,15 @@ def test_a_kernel_that_dies_is_no_mystery(tmp_path: Path) -> None:
         solve(load_assignment(NAME, root))
 
 
+def test_a_text_file_is_found_from_the_folder_of_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = SOURCE.replace("plt.show()\n", "plt.show()\n" + MORE)
+    root = write_tiny_assignment(tmp_path / "course", source=more)
+    (tmp_path / "essay.txt").write_text("mine\n")
+    monkeypatch.chdir(tmp_path)
+    report = json.loads(solve(load_assignment(NAME, root), data="essay.txt").numbers.read_text())
+    assert report["numbers"]["growth"]["environment"][0] == report["data"] == str(tmp_path.resolve() / "essay.txt")
+
+
 def test_unknown_data_and_a_folder_of_something_else_are_refused(tmp_path: Path) -> None:
     tiny = load_assignment(NAME, write_tiny_assignment(tmp_path / "course"))
     with pytest.raises(CourseError, match=r"no data set 'mnist'; choose one of auto, cifar10, .*, or a text file"):
