@@ -14,10 +14,12 @@ from pathlib import Path, PurePosixPath
 
 from autograder.atomic_write import atomic_write
 from autograder.errors import CourseError
-from autograder.harmless import harmless_text
+from autograder.harmless import harmless_line
 from autograder.submission import MAX_BYTES
 
 MAX_MEMBERS = 20_000  # of one archive
+MIN_UNPACKED = 256 << 20  # bytes of all notebooks of one archive that are no bomb, however small it is
+MAX_UNPACKED = 16 << 30  # and however large it is; between them a hundred times its size
 BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError)
 STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 
@@ -109,21 +111,21 @@ def _found_in(path: Path, assignment: str, refused: list[str]) -> Iterator[_Foun
 
 
 def _file(path: Path, inside: Path, assignment: str, refused: list[str]) -> Iterator[_Found]:
-    student = _student(PurePosixPath(inside.as_posix()), assignment)
+    student, shown = _student(PurePosixPath(inside.as_posix()), assignment), harmless_line(str(path), 400)
     if path.is_symlink() or any(p.is_symlink() for p in list(path.parents)[: len(inside.parts) - 1]):
-        refused.append(f"{path}: a link; links are not followed.")
+        refused.append(f"{shown}: a link; links are not followed.")
     elif not path.is_file():
-        refused.append(f"{path}: not an ordinary file.")
+        refused.append(f"{shown}: not an ordinary file.")
     elif path.stat().st_size > MAX_BYTES:
-        refused.append(f"{path}: larger than {MAX_BYTES >> 20} MiB.")
+        refused.append(f"{shown}: larger than {MAX_BYTES >> 20} MiB.")
     elif student is None:
-        refused.append(f"{path}: neither its name nor its folder is a student's.")
+        refused.append(f"{shown}: neither its name nor its folder is a student's.")
     else:
         when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         try:
             data = path.read_bytes()
         except OSError as error:
-            refused.append(f"{path}: cannot be read ({error.strerror}).")
+            refused.append(f"{shown}: cannot be read ({error.strerror}).")
         else:
             yield _Found(student, data, when, str(path))
 
@@ -135,11 +137,12 @@ def _archive(path: Path, assignment: str, refused: list[str]) -> Iterator[_Found
             if len(members) > MAX_MEMBERS:
                 refused.append(f"{path}: {len(members)} members, more than {MAX_MEMBERS}.")
                 return
+            unpacked, most = 0, min(MAX_UNPACKED, MIN_UNPACKED + 100 * path.stat().st_size)
             for member in members:
                 name = PurePosixPath(member.filename)
                 if member.is_dir() or name.suffix != ".ipynb" or ".ipynb_checkpoints" in name.parts:
                     continue
-                where = f"{path}: {harmless_text(member.filename, 200)}"
+                where = f"{path}: {harmless_line(member.filename, 200)}"
                 student = _student(name, assignment)
                 if name.is_absolute() or ".." in name.parts or "\\" in member.filename:
                     refused.append(f"{where}: a name that leads out of the archive.")
@@ -156,6 +159,10 @@ def _archive(path: Path, assignment: str, refused: list[str]) -> Iterator[_Found
                     except BROKEN as error:
                         refused.append(f"{where}: cannot be unpacked ({error}).")
                         continue
+                    unpacked += len(data)
+                    if unpacked > most:
+                        refused.append(f"{where}: the archive unpacks to more than {most >> 20} MiB; the rest is left.")
+                        return
                     if len(data) > MAX_BYTES:
                         refused.append(f"{where}: larger than {MAX_BYTES >> 20} MiB.")
                     else:
