@@ -654,14 +654,15 @@ def _dotted(dotted: str, forbidden: Sequence[str]) -> str | None:
         return None
     if parts[0] not in KNOWN_ROOTS and "torch" in parts:  # a library's own torch
         return _dotted(".".join(parts[parts.index("torch") :]), forbidden)
-    private = any(p.startswith("_") and not p.endswith("__") for p in parts)
+    private = [p.startswith("_") and not p.endswith("__") for p in parts]
+    hidden = any(private) if forbidden or parts[0] in KNOWN_ROOTS[:2] else any(private[:-1])
     # Modules are also attributes of the modules that import them: contextlib.sys.modules.
     rests = [".".join(parts[k:]) for k in range(len(parts))]
     unreadable = any(_is_below(rest, UNREADABLE_MODULES) or _is_unreadable_of_sys(rest) for rest in rests)
     foreign = bool(forbidden) and (parts[0] not in LIBRARIES or _is_below(dotted, FILES))
     if parts[0] == "os" and len(parts) > 1:
         foreign = bool(forbidden) and not _is_below(dotted, READABLE_OF_OS)
-    if private or unreadable or foreign or any(_is_unreadable_dunder(p) or p.startswith("array_api") for p in parts):
+    if hidden or unreadable or foreign or any(_is_unreadable_dunder(p) or p.startswith("array_api") for p in parts):
         return f"{dotted}, which hides what is called"
     return None
 
