@@ -21,8 +21,8 @@ class Overrun(Exception):
 
 
 @contextlib.contextmanager
-def bounded(deadline: float, size: int = 1 << 30) -> Iterator[None]:
-    """Run the block until `deadline` (of `time.monotonic`), and let it take `size` bytes of memory more than now.
+def bounded(deadline: float, memory: int = 1 << 30) -> Iterator[None]:
+    """Run the block until `deadline` (of `time.monotonic`), and let it take `memory` bytes more than there are now.
 
     A signal ends what runs too long, so in another thread than the main one only memory is bounded.  Blocks may
     be inside one another; an inner one has no more time than an outer one.
@@ -42,7 +42,7 @@ def bounded(deadline: float, size: int = 1 << 30) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, stop) if timed else None
     began, outer = time.monotonic(), signal.getitimer(signal.ITIMER_REAL)[0] if timed else 0.0
     try:
-        with memory(size):
+        with bounded_memory(memory):
             if timed:
                 left = [deadline - began, outer] if outer else [deadline - began]
                 signal.setitimer(signal.ITIMER_REAL, max(min(left), 1e-3))
@@ -83,7 +83,7 @@ def processor_time(seconds: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def memory(size: int) -> Iterator[None]:
+def bounded_memory(size: int) -> Iterator[None]:
     """Let the block take `size` bytes of address space more than there are now; `MemoryError` is what comes else."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     try:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from autograder.assignment import Assignment
-from autograder.bounded import Overrun, memory, processor_time
+from autograder.bounded import Overrun, bounded_memory, processor_time
 from autograder.errors import CourseError
 from autograder.jail import Zygote
 from autograder.named_diagnosis import name_mistakes
@@ -254,7 +254,7 @@ class Judge:
                     continue
                 first = len(student.calls)
                 try:
-                    with processor_time(MAX_CRITERION_SECONDS), memory(MAX_CRITERION_MEMORY):
+                    with processor_time(MAX_CRITERION_SECONDS), bounded_memory(MAX_CRITERION_MEMORY):
                         result = judge_criterion(criterion, student, secret)
                 except CriterionFault as fault:  # ours, but it must not cost the others of a class their marks
                     if isinstance(fault.__cause__, CourseError):

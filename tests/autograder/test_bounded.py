@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from autograder.bounded import Overrun, bounded
+from autograder.bounded import Overrun, bounded, bounded_memory, processor_time
 
 
 def test_what_does_not_end_is_ended() -> None:
@@ -54,3 +54,36 @@ def test_another_thread_is_bounded_in_memory() -> None:
     thread.start()
     thread.join()
     assert len(seen) == 1
+
+
+def test_an_inner_block_has_no_more_time_than_an_outer_one() -> None:
+    start = time.monotonic()
+    with pytest.raises(Overrun), bounded(start + 0.3):
+        with bounded(start + 60):
+            pass
+        with bounded(start + 60):
+            time.sleep(30)
+    assert time.monotonic() - start < 10
+
+
+def test_an_outer_block_goes_on_after_an_inner_one() -> None:
+    start = time.monotonic()
+    with pytest.raises(Overrun), bounded(start + 0.3):
+        with bounded(start + 60):
+            pass
+        time.sleep(30)
+    assert time.monotonic() - start < 10
+
+
+def test_processor_time_is_bounded_and_waiting_is_free() -> None:
+    with processor_time(0.2):
+        time.sleep(0.5)
+    with pytest.raises(Overrun, match="too long"), processor_time(0.2):
+        while True:
+            pass
+
+
+def test_memory_is_bounded_by_itself() -> None:
+    with pytest.raises(MemoryError), bounded_memory(100 << 20):
+        bytearray(400 << 20)
+    assert len(bytearray(400 << 20)) == 400 << 20
