@@ -26,6 +26,7 @@ from autograder.jail import Zygote
 from autograder.named_diagnosis import name_mistakes
 from autograder.result import JudgedExercise, JudgedSubmission, KeptExercise, Leaning
 from autograder.rules import Reading, Source, read
+from autograder.runner.serve import seed_everything
 from autograder.session import JailedStudent, Session, TimeLimits
 from autograder.submission import StudentCell, Submission
 from course_utils.checking import (
@@ -183,7 +184,9 @@ class Judge:
         names = list(self.assignment.exercises)
         readings = {}
         for name, exercise in self.assignment.exercises.items():
-            readings[name] = read(source, name, exercise.forbidden if name in own else (), names)
+            readings[name] = reading = read(source, name, exercise.forbidden if name in own else (), names)
+            for earlier in exercise.leans_on:
+                reading.exercises |= {earlier} | readings[earlier].exercises - {name}
         for k, name in enumerate(names):  # what an exercise may not use, another one must not use for it
             reading, forbidden = readings[name], self.assignment.exercises[name].forbidden
             for other in sorted(reading.exercises & own) if forbidden and name in own else ():
@@ -223,9 +226,16 @@ class Judge:
             if result.passed and lent:
                 result.note = _carried_note(lent)
         carried = set(lent)
-        failed = [r for r in attempt.results if not r.passed]
-        if failed and len(stand_ins) > len(lent) and _attempted(failed):
-            again = self._attempt(session, exercise, secret, stand_ins)
+        # What an earlier exercise made may only be of use to its like: a cache, to the backward pass that belongs to
+        # it.  So where the failed ones alone do not fit, all that are leaned on are replaced.
+        all_of_them = {e: self._reference[e] for e in self.assignment.exercises if e in reading.exercises}
+        tried = lent
+        for replaced in (stand_ins, all_of_them):
+            failed = [r for r in attempt.results if not r.passed]
+            if not stand_ins or len(replaced) == len(tried) or not _attempted(failed):
+                continue
+            tried = replaced
+            again = self._attempt(session, exercise, secret, replaced)
             for k, (old, new) in enumerate(zip(attempt.results, again.results, strict=True)):
                 if not old.passed and new.passed:
                     new.note = _carried_note(stand_ins)
@@ -240,7 +250,7 @@ class Judge:
     def _attempt(
         self, session: Session, exercise: Exercise, secret: str, replaced: dict[str, Callable[..., Any]]
     ) -> _Attempt:
-        # The judge may have judged others before, and the mistakes and the reference draw as they like.
+        # The judge may have judged others before, and the reference draws as it likes.
         torch.manual_seed(int(secret[:12], 16))
         student = JailedStudent(session, replaced, self._opaque)
         attempt = _Attempt([])
@@ -268,8 +278,9 @@ class Judge:
             student.close()
         return attempt
 
-    def _student_with(self, mistake: Mistake) -> LocalStudent:
-        """A student who has everything right but for one known mistake."""
+    def _student_with(self, mistake: Mistake, secret: str) -> LocalStudent:
+        """A student who has everything right but for one known mistake; its global random state is that of the jail."""
+        seed_everything(int(secret[:12], 16))
         return LocalStudent({**self._reference, mistake.exercise: mistake.solution}, self._opaque)
 
     def _diagnose(self, exercise: Exercise, attempt: _Attempt, secret: str) -> list[str]:
@@ -278,7 +289,7 @@ class Judge:
             return []
         mistakes = [m for m in self.assignment.mistakes if m.exercise == exercise.name]
         seen = {r.criterion.name: (r.criterion, attempt.calls[r.criterion.name]) for r in failed}
-        named = [m.says for m in name_mistakes(seen, mistakes, self._student_with, secret)]
+        named = [m.says for m in name_mistakes(seen, mistakes, lambda m: self._student_with(m, secret), secret)]
         generic = [c for r in failed if r.unmet for c in r.unmet.causes[:1]]
         return list(dict.fromkeys(named or generic))[:4]
 

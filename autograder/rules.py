@@ -11,11 +11,15 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import inspect
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
+
+import torch
 
 from autograder.scopes import Function, Scopes
 
@@ -523,7 +527,10 @@ def _violations(source: Source, code: ast.AST, forbidden: Sequence[str]) -> list
             dotted, other = source.meanings(node)
             if dotted and not other:
                 continue
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REFLECTION:
+        elif isinstance(node, ast.Call) and (
+            (isinstance(node.func, ast.Name) and node.func.id in REFLECTION)
+            or _with_rules(source, node.func, forbidden)
+        ):
             unread.append(node.func)  # read with its arguments
         elif isinstance(node, ast.arg | ast.AnnAssign):
             unread.append(node.annotation)
@@ -536,7 +543,7 @@ def _violations(source: Source, code: ast.AST, forbidden: Sequence[str]) -> list
 
 def _violation(source: Source, node: ast.AST, forbidden: Sequence[str]) -> str | None:
     if isinstance(node, ast.Call):
-        return _reflection(source, node)
+        return _reflection(source, node) or _forbidden_argument(source, node, forbidden)
     if isinstance(node, ast.keyword | ast.Dict) and "torch.autograd.*" in forbidden:
         return _requires_grad(node)
     if isinstance(node, ast.MatchClass):
@@ -549,6 +556,7 @@ def _violation(source: Source, node: ast.AST, forbidden: Sequence[str]) -> str |
     if isinstance(node, ast.Attribute):
         dotted, other = source.meanings(node)
         text = next((text for d in sorted(dotted) if (text := _dotted(d, forbidden))), None)
+        text = text or _handed_on(source, node, forbidden)
         return text or (_attribute(source, node, forbidden) if other else None)
     return None
 
@@ -565,6 +573,13 @@ def _pattern(source: Source, node: ast.MatchClass, forbidden: Sequence[str]) -> 
     return None
 
 
+def _handed_on(source: Source, node: ast.AST, forbidden: Sequence[str]) -> str | None:
+    """A function that may not be given some argument, used other than in a call that shows its arguments."""
+    for name, parameter in _with_rules(source, node, forbidden):
+        return f"{name} by another name, which hides whether it gets {parameter}"
+    return None
+
+
 def _reflection(source: Source, node: ast.Call) -> str | None:
     """`getattr` and the like; with a name that stands there it is read as an attribute (`constant_getattr`)."""
     name = node.func.id if isinstance(node.func, ast.Name) else ""
@@ -574,6 +589,35 @@ def _reflection(source: Source, node: ast.Call) -> str | None:
     if isinstance(key, ast.Constant) and isinstance(key.value, str) and not _is_unreadable_dunder(key.value):
         return None
     return f"{name} with a computed name, which hides what is called"
+
+
+def _argument_rules(forbidden: Sequence[str]) -> list[tuple[str, str]]:
+    """The rules "function(parameter)" as pairs."""
+    pairs = (re.fullmatch(r"([\w.]+)\((\w+)\)", rule) for rule in forbidden)
+    return [(pair[1], pair[2]) for pair in pairs if pair]
+
+
+def _with_rules(source: Source, function: ast.AST, forbidden: Sequence[str]) -> list[tuple[str, str]]:
+    """The rules on arguments of what an expression may stand for."""
+    dotted = source.meanings(function)[0]
+    return [(name, parameter) for name, parameter in _argument_rules(forbidden) if name in dotted]
+
+
+def _forbidden_argument(source: Source, node: ast.Call, forbidden: Sequence[str]) -> str | None:
+    """A call that passes an argument which it may not, or whose arguments cannot be read."""
+    for name, parameter in _with_rules(source, node.func, forbidden):
+        by_name = any(k.arg in (parameter, None) for k in node.keywords)
+        unpacked = any(isinstance(a, ast.Starred) for a in node.args)
+        if by_name or unpacked or len(node.args) > _position(name, parameter):
+            return f"{name} with {parameter}"
+    return None
+
+
+@cache
+def _position(name: str, parameter: str) -> int:
+    """The place of a parameter among those that a function takes."""
+    module, _, attribute = name.rpartition(".")
+    return list(inspect.signature(getattr(importlib.import_module(module), attribute)).parameters).index(parameter)
 
 
 def _requires_grad(node: ast.keyword | ast.Dict) -> str | None:
@@ -590,6 +634,8 @@ def _name(source: Source, node: ast.Name, forbidden: Sequence[str]) -> str | Non
         text = _dotted(dotted, forbidden)
         if text:
             return text
+    if handed_on := _handed_on(source, node, forbidden):
+        return handed_on
     if not source.scopes.is_global(node):
         return None
     bindings = source.scopes.module.bindings.get(node.id, [])
@@ -611,11 +657,17 @@ def _attribute(source: Source, node: ast.Attribute, forbidden: Sequence[str]) ->
         return None
     if node.attr in MODULES_BY_ATTRIBUTE:
         return f".{node.attr}, which hides what is called"
+    for name, parameter in _argument_rules(forbidden):
+        if isinstance(node.ctx, ast.Store) and node.attr == parameter:
+            return f".{parameter} (as {name}({parameter}))"
+        if source.passes_modules and node.attr == name.split(".")[-1]:
+            return f".{node.attr} (as {name}({parameter}))"
     for rule in forbidden:
         parts = rule.split(".")
         if parts[0] not in KNOWN_ROOTS:
             continue
-        if parts[-1] != "*" and node.attr in (parts[-1], f"{parts[-1]}_"):
+        known = hasattr(torch.Tensor, node.attr) or source.passes_modules  # else it is an attribute of their own
+        if known and parts[-1] != "*" and node.attr in (parts[-1], f"{parts[-1]}_"):
             return f".{node.attr} (as {rule})"
         if parts[-1] == "*" and node.attr == parts[-2] and source.passes_modules:
             return f".{node.attr} (as {rule})"

@@ -335,7 +335,8 @@ class JailedStudent(Student):
         name = message.get("name")
         if not isinstance(name, str) or name not in callbacks:
             raise FrameError("a function was called that was not given.")
-        decoded = Decoder(raw).decode(message.get("arguments"))
+        decoder = Decoder(raw, lambda node: self._own(node, decoder, callbacks))
+        decoded = decoder.decode(message.get("arguments"))
         if not (isinstance(decoded, list) and len(decoded) == 2 and isinstance(decoded[0], list)):
             raise FrameError("a call back has no arguments.")
         positional, named = decoded
@@ -345,7 +346,8 @@ class JailedStudent(Student):
         self._numbers += count
         if count > MAX_CALLBACK_NUMBERS or self._numbers > MAX_CRITERION_NUMBERS:  # an outer product fills the memory
             raise FrameError("a given function was called with more numbers than any exercise needs.")
-        encoder, reply = Encoder(), {"op": "callback result", "result": None, "error": None}
+        encoder = Encoder()
+        reply: dict[str, Any] = {"op": "callback result", "result": None, "error": None, "generators": []}
         try:
             with bounded(self._deadline):
                 reply["result"] = encoder.encode(callbacks[name](*positional, **named))
@@ -359,7 +361,25 @@ class JailedStudent(Student):
         except Exception as error:
             encoder = Encoder()
             reply["error"] = f"{name} raised {type(error).__name__}: {error}"[:500]
+        generators = [a for a in [*positional, *named.values()] if isinstance(a, torch.Generator)]
+        reply["generators"] = [encoder.encode(g.get_state()) for g in generators]
         sandbox.channel.send(reply, encoder, self._deadline)
+
+    def _own(self, node: dict[str, Any], decoder: Decoder, callbacks: Mapping[str, Callable[..., Any]]) -> Any:
+        """What a student hands to a function of ours besides data: another one of ours, a generator, their object."""
+        kind, body = next(iter(node.items()))
+        if kind == "callback" and isinstance(body, str) and body in callbacks:
+            return callbacks[body]
+        if kind == "foreign":
+            return Decoder(b"").decode(node)
+        if kind == "generator":
+            generator = torch.Generator()
+            try:
+                generator.set_state(decoder.decode(body))
+            except (RuntimeError, TypeError) as error:
+                raise FrameError("a generator has no readable state.") from error
+            return generator
+        raise FrameError("a reference is not known.")
 
     def _result(
         self,
@@ -385,6 +405,7 @@ class JailedStudent(Student):
             raise _raised(what, error)
         record = Call(function, decoder.decode(message.get("result")))
         record.changed = [harmless_line(c, 80) for c in _texts(message.get("changed"))][:10]
+        record.shared = [harmless_line(t, 80) for t in _texts(message.get("shared"))][:10]
         record.remarks = [harmless_line(r, 300) for r in _texts(message.get("remarks"))][:10]
         return record
 

@@ -26,7 +26,7 @@ import torch
 from autograder.runner import cheap_forks
 from autograder.runner.frames import Channel, Closed, Decoder, Encoder, FrameError
 from course_utils.checking.student import changed_arguments
-from course_utils.checking.values import Foreign, plain, plain_result, snapshot, type_name
+from course_utils.checking.values import Foreign, plain, plain_result, shared_memory, snapshot, type_name
 
 MAX_OUTPUT = 1 << 20  # characters a cell or call may print; the rest is dropped
 WRITABLE = ("/tmp", "/dev/shm")
@@ -74,7 +74,9 @@ class Server:
         self._channel = channel
         self._shell = shell
         self._namespace: dict[str, Any] = shell.user_ns
+        self._seed = 0
         self._handles: list[Any] = []
+        self._callbacks: dict[int, tuple[str, Callable[..., Any]]] = {}  # functions of the judge's, by their id
 
     def serve(self) -> None:
         """Answer until the judge says "end"."""
@@ -117,9 +119,7 @@ class Server:
         if child == 0:
             code = 1
             try:
-                torch.manual_seed(seed)
-                np.random.seed(seed % 2**32)
-                random.seed(seed)
+                self._seed = seed
                 self._channel.send({"op": "forked"})
                 self.serve()
                 code = 0
@@ -133,18 +133,32 @@ class Server:
 
     def _callback(self, name: str) -> Callable[..., Any]:
         def call_back(*args: Any, **kwargs: Any) -> Any:
-            encoder = Encoder()
-            node = encoder.encode(plain([list(args), kwargs], wrap=self._wrap))
+            encoder = Encoder(lambda value: self._reference_to(value, encoder))
+            node = encoder.encode(plain([list(args), kwargs], wrap=self._wrap_argument))
             self._channel.send({"op": "callback", "name": name, "arguments": node}, encoder)
             message, raw = self._channel.receive()
             if message["op"] != "callback result":
                 raise FrameError("The judge answered something else.")
+            generators = [a for a in [*args, *kwargs.values()] if isinstance(a, torch.Generator)]
+            for generator, state in zip(generators, message["generators"], strict=False):
+                generator.set_state(Decoder(raw).decode(state))
             if message["error"] is not None:
                 raise RuntimeError(message["error"])
             return Decoder(raw, self._resolve).decode(message["result"])
 
         call_back.__name__ = call_back.__qualname__ = name
+        self._callbacks[id(call_back)] = name, call_back
         return call_back
+
+    def _reference_to(self, value: Any, encoder: Encoder) -> Any:
+        """What the judge can make of a value that it has itself: its own function, a generator's state."""
+        if isinstance(value, torch.Generator):
+            return {"generator": encoder.encode(value.get_state())}
+        return {"callback": self._callbacks[id(value)][0]} if id(value) in self._callbacks else None
+
+    def _wrap_argument(self, value: Any) -> Any:
+        own = isinstance(value, torch.Generator) or id(value) in self._callbacks
+        return value if own else self._wrap(value)
 
     def _resolve(self, node: dict[str, Any]) -> Any:
         if "callback" in node:
@@ -165,7 +179,9 @@ class Server:
 
     def _call(self, message: dict[str, Any], raw: bytes) -> None:
         if message["first"]:
+            seed_everything(self._seed)
             self._handles = []
+            self._callbacks = {k: v for k, v in self._callbacks.items() if self._namespace.get(v[0]) is v[1]}
         self._raw = raw
         decoder = Decoder(raw, self._resolve)
         args, kwargs = decoder.decode(message["arguments"])
@@ -185,6 +201,7 @@ class Server:
             try:
                 result = function(*args, **kwargs)
                 reply["result"] = encoder.encode(plain_result(result, message["opaque"], self._wrap))
+                reply["shared"] = shared_memory(result)[:10]
                 reply["changed"] = changed_arguments(function, before, (tuple(args), kwargs)) if is_call else []
             except (KeyboardInterrupt, SystemExit, Exception) as error:
                 reply["error"] = _error(error)
@@ -228,6 +245,13 @@ def _error(error: BaseException) -> dict[str, Any]:
         "code": line[:200],
         "name": name[:100] if isinstance(name, str) else None,
     }
+
+
+def seed_everything(seed: int) -> None:
+    """Let every source of random numbers start anew: what one criterion draws is nothing to the next."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 def end_others() -> None:

@@ -9,10 +9,10 @@ A checks module defines exercises and their criteria:
 ...     expect(student.softmax(draw.normal(5, 7)).sum(1)).close_to(torch.ones(5))
 """
 
-from course_utils.checking.contract import add_contract
+from course_utils.checking.contract import add_contract, add_precision
 from course_utils.checking.draw import Draw, as_dtype, strided
 from course_utils.checking.exercise import Criterion, Exercise, exercises_of, opaque_results
-from course_utils.checking.expect import Form, expect, unchanged_arguments
+from course_utils.checking.expect import Form, Nested, Opaque, expect, unchanged_arguments
 from course_utils.checking.notebook import checker
 from course_utils.checking.props import prop
 from course_utils.checking.student import LocalStudent, Student
@@ -31,9 +31,12 @@ __all__ = [
     "Form",
     "LocalStudent",
     "Mistake",
+    "Nested",
+    "Opaque",
     "Student",
     "Unmet",
     "add_contract",
+    "add_precision",
     "alternative",
     "as_dtype",
     "checker",

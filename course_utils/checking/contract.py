@@ -1,8 +1,8 @@
-"""The criteria that every exercise shares: the form of its results, and arguments left as they were."""
+"""The criteria that every exercise shares: the form and precision of its results, and arguments left as they were."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,14 +10,20 @@ from torch import Tensor
 
 from course_utils.checking.draw import Draw, strided
 from course_utils.checking.exercise import Exercise
-from course_utils.checking.expect import Form, expect, unchanged_arguments
+from course_utils.checking.expect import Form, Nested, Opaque, expect, unchanged_arguments
 from course_utils.checking.student import Student
 
 Arguments = Callable[[Draw], tuple[Any, ...] | tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 def add_contract(
-    exercise: Exercise, arguments: Arguments, returns: Sequence[Form], *, points: float = 0.5, visible: bool = True
+    exercise: Exercise,
+    arguments: Arguments,
+    returns: Sequence[Form | Nested | Opaque],
+    *,
+    points: float = 0.5,
+    visible: bool = True,
+    layout: bool = True,
 ) -> None:
     """Add the criteria `keeps_form`, `leaves_arguments_alone` and (hidden) `takes_any_layout` to an exercise.
 
@@ -28,29 +34,34 @@ def add_contract(
     arguments : callable
         `arguments(draw)` gives valid arguments of the exercise's function: a tuple, or a pair of a tuple and a
         dict of keyword arguments.  Float tensors are drawn in the draw's dtype, which is varied.
-    returns : sequence of Form
+    returns : sequence of Form, Nested or Opaque
         One for each result.
     points : float
         What each of the three is worth.
     visible : bool
         Whether the first two are shown to students; the third is judged only under grading.
+    layout : bool
+        Whether to add the third, which compares results: not where chance has a part in them.
     """
 
-    def call(student: Student, draw: Draw, layout: Callable[[Any], Any] = lambda value: value) -> tuple[Any, ...]:
+    def call(
+        student: Student, draw: Draw, layout: Callable[[Any], Any] = lambda value: value
+    ) -> list[tuple[Form, Any]]:
         given = arguments(draw)
         positional, named = given if len(given) == 2 and isinstance(given[1], dict) else (given, {})
         result = student.call(
             exercise.name, *(layout(a) for a in positional), **{k: layout(v) for k, v in named.items()}
         )
         names = [form.name for form in returns]
-        return expect(result).parts(*names) if len(returns) > 1 else (result,)
+        parts = expect(result).parts(*names) if len(returns) > 1 else (result,)
+        return [leaf for form, part in zip(returns, parts, strict=True) for leaf in form.leaves(part)]
 
     @exercise.criterion(points=points, contract=True, visible=visible)
     def keeps_form(student: Student, draw: Draw) -> None:
         """Results have the documented shapes and types, and the dtype of the float inputs (float32 and float64)."""
         for dtype in (torch.float64, torch.float32):
             draw.dtype = dtype
-            for form, value in zip(returns, call(student, draw), strict=True):
+            for form, value in call(student, draw):
                 form.check(value, dtype)
 
     @exercise.criterion(points=points, contract=True, visible=visible)
@@ -60,18 +71,46 @@ def add_contract(
             call(student, draw)
             unchanged_arguments(student.calls[-1])
 
+    if not layout:
+        return
+
     @exercise.criterion(points=points, contract=True, visible=False)
     def takes_any_layout(student: Student, draw: Draw) -> None:
         """Inputs that are not contiguous in memory give the same result."""
         seed = draw.integer(0, 2**31)
         plain = call(student, Draw(seed))
         gapped = call(student, Draw(seed), _gapped)
-        for form, p, g in zip(returns, plain, gapped, strict=True):
+        for (form, p), (_, g) in zip(plain, gapped, strict=True):
             if expect(p, form.name).tensor().is_floating_point():
                 expected = expect(p, form.name).finite().tensor()
                 expect(g, form.name).close_to(expected, because="the result for the same numbers, contiguous in memory")
             else:
                 expect(g, form.name).equal(p)
+
+
+def add_precision(
+    exercise: Exercise, results: Callable[[Student, Draw], Iterable[Any]], *, points: float = 0.25
+) -> None:
+    """Add the hidden criterion `keeps_precision`: float64 is computed with in float64.
+
+    Parameters
+    ----------
+    exercise : Exercise
+        Where to add it.
+    results : callable
+        `results(student, draw)` gives results for float64 inputs that are not round numbers.
+    points : float
+        What it is worth.
+    """
+
+    @exercise.criterion(points=points, contract=True, visible=False)
+    def keeps_precision(student: Student, draw: Draw) -> None:
+        """float64 inputs are computed with in float64 from beginning to end."""
+        for values in zip(*(results(student, draw) for _ in range(4)), strict=True):
+            digits = torch.cat([expect(v).tensor().flatten() for v in values])
+            if digits.dtype == torch.float64:  # another dtype is the business of keeps_form
+                lost = bool((digits == digits.to(torch.float32)).all() and (digits != 0).any())
+                expect(digits).all(not lost, "the result has only the digits of float32: something is converted")
 
 
 def _gapped(value: Any) -> Any:

@@ -57,14 +57,23 @@ class Exercise:
         Whether its points come on top of the assignment's maximum.
     forbidden : sequence of str
         Dotted names that the exercise may not use, because they are what it asks for: "torch.softmax" (also as
-        a method of a tensor), or with a trailing ".*" everything below a module.
+        a method of a tensor), with a trailing ".*" everything below a module, or with an argument in brackets,
+        "torch.nn.functional.cross_entropy(label_smoothing)", only a call that passes it.
     opaque : sequence of int
         Positions in the returned tuple of what is the student's own business, such as a cache: it stays on the
         student's side, whatever it is, and a criterion only has a handle to pass back.
+    leans_on : sequence of str
+        Earlier exercises whose results its criteria hand to it, such as the forward pass whose cache it takes.
     """
 
     def __init__(
-        self, name: str, *, bonus: bool = False, forbidden: Sequence[str] = (), opaque: Sequence[int] = ()
+        self,
+        name: str,
+        *,
+        bonus: bool = False,
+        forbidden: Sequence[str] = (),
+        opaque: Sequence[int] = (),
+        leans_on: Sequence[str] = (),
     ) -> None:
         if not name.isidentifier():
             raise ValueError(f"An exercise is named after a function, but {name!r} is not a Python name.")
@@ -72,6 +81,7 @@ class Exercise:
         self.bonus = bonus
         self.forbidden = tuple(forbidden)
         self.opaque = tuple(opaque)
+        self.leans_on = tuple(leans_on)
         self.criteria: list[Criterion] = []
 
     def criterion(
@@ -100,7 +110,8 @@ class Exercise:
 
     def with_criteria(self, criteria: Sequence[Criterion], forbidden: Sequence[str] = ()) -> Exercise:
         """The same exercise with other criteria, and with more that it may not call."""
-        other = Exercise(self.name, bonus=self.bonus, forbidden=(*self.forbidden, *forbidden), opaque=self.opaque)
+        rules = (*self.forbidden, *forbidden)
+        other = Exercise(self.name, bonus=self.bonus, forbidden=rules, opaque=self.opaque, leans_on=self.leans_on)
         other.criteria = list(criteria)
         return other
 

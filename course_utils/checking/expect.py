@@ -23,6 +23,7 @@ from course_utils.checking.values import describe
 # A right result rounded to half precision at the end still passes; no more, or wrong ones would pass there.
 RTOL = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-3, torch.bfloat16: 8e-3}
 # The absolute floor, as a part of the largest expected value: rounding in a sum is of that size.
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 FLOOR = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 2e-4, torch.bfloat16: 1e-3}
 
 
@@ -230,7 +231,7 @@ class Form:
     shape : tuple of int
         Its shape; () for a scalar.
     scalar : str
-        For shape (): "tensor" (0-d), "float" (a Python float) or "either".
+        For shape (): "tensor" (0-d), "float" (a Python float), "either", or "integer" (of Python, NumPy or PyTorch).
     dtype : torch.dtype, optional
         When it is not that of the float inputs.
     """
@@ -238,14 +239,20 @@ class Form:
     def __init__(
         self, name: str, shape: tuple[int, ...] = (), *, scalar: str = "either", dtype: torch.dtype | None = None
     ) -> None:
-        if scalar not in ("tensor", "float", "either"):
-            raise ValueError(f"scalar is 'tensor', 'float' or 'either', not {scalar!r}.")
+        if scalar not in ("tensor", "float", "either", "integer"):
+            raise ValueError(f"scalar is 'tensor', 'float', 'either' or 'integer', not {scalar!r}.")
         self.name, self.shape, self.scalar, self.dtype = name, shape, scalar, dtype
+
+    def leaves(self, value: Any) -> list[tuple[Form, Any]]:
+        """The tensors that a result of this form consists of, each with its own form."""
+        return [(self, value)]
 
     def check(self, value: Any, float_dtype: torch.dtype) -> None:
         """Raise `Unmet` unless `value` has this form, for inputs of `float_dtype`."""
         if value is None:
             expect(value, self.name).tensor()
+        if self.scalar == "integer":
+            return self._check_integer(value)
         if self.shape == () and self.scalar != "tensor" and type(value) is float:
             return
         if self.shape == () and self.scalar == "float":
@@ -257,6 +264,75 @@ class Form:
         expect(value, self.name).dtype(self.dtype or float_dtype)
         if tuple(value.shape) != self.shape:
             raise Unmet(f"Expected {self.name} of shape {self.shape}, got shape {tuple(value.shape)}.", "shape")
+
+    def _check_integer(self, value: Any) -> None:
+        number = value.numpy() if isinstance(value, Tensor) and value.dtype != torch.bfloat16 else value
+        if type(value) is not int and not (
+            isinstance(number, np.ndarray) and not number.ndim and number.dtype.kind in "iu"
+        ):
+            raise Unmet(f"Expected an integer as {self.name}, got {describe(value)}.", "type")
+
+
+class Opaque:
+    """The form of a result that is the student's own business, such as a cache: any object.
+
+    Parameters
+    ----------
+    name : str
+        What to call it: "cache".
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def leaves(self, value: Any) -> list[tuple[Form, Any]]:
+        """Nothing: it is not looked at."""
+        return []
+
+
+class Nested:
+    """The form of a result made of lists and dicts of tensors, such as the layers of a network.
+
+    Parameters
+    ----------
+    name : str
+        What to call it: "the gradients".
+    shapes : list or dict
+        The shapes of its tensors, as tuples in lists and dicts like those of the result.
+    dtype : torch.dtype, optional
+        When it is not that of the float inputs.
+    """
+
+    def __init__(self, name: str, shapes: Any, *, dtype: torch.dtype | None = None) -> None:
+        self.name, self.shapes, self.dtype = name, shapes, dtype
+
+    def leaves(self, value: Any) -> list[tuple[Form, Any]]:
+        """The tensors that the result consists of, each with its own form.
+
+        Raises
+        ------
+        Unmet
+            Where the lists have other lengths, or the dicts other keys.
+        """
+        if isinstance(self.shapes, tuple):
+            return [(Form(self.name, self.shapes, dtype=self.dtype), value)]
+        found = []
+        if isinstance(self.shapes, dict):
+            if not isinstance(value, dict) or value.keys() != self.shapes.keys():
+                wanted, got = _keys(self.shapes), f"keys {_keys(value)}" if isinstance(value, dict) else describe(value)
+                raise Unmet(f"Expected {self.name} as a dict with the keys {wanted}, got {got}.", "type")
+            parts = [(f"{self.name}[{k!r}]", shapes, value[k]) for k, shapes in self.shapes.items()]
+        else:
+            if not isinstance(value, list | tuple) or len(value) != len(self.shapes):
+                raise Unmet(f"Expected {self.name} as a list of {len(self.shapes)}, got {describe(value)}.", "type")
+            parts = [(f"{self.name}[{i}]", shapes, value[i]) for i, shapes in enumerate(self.shapes)]
+        for name, shapes, part in parts:
+            found += Nested(name, shapes, dtype=self.dtype).leaves(part)
+        return found
+
+
+def _keys(value: dict[Any, Any]) -> str:
+    return ", ".join(repr(k)[:40] for k in list(value)[:8])
 
 
 def unchanged_arguments(call: Call) -> None:

@@ -23,6 +23,7 @@ from course_utils.checking.unmet import Unmet
 from course_utils.checking.verdict import CriterionResult, ExerciseResult
 
 AUTOGRAD_METHODS = ("backward", "requires_grad_")
+GRADIENT_MODES = (torch.no_grad, torch.inference_mode)  # harmless, though they live in torch.autograd
 
 
 def refused(exercise: Exercise, found: Sequence[str]) -> ExerciseResult:
@@ -54,6 +55,8 @@ def ready_made_calls(
             local = _local_names(tree)
             inner = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
             for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and (text := _forbidden_argument(node, namespace, local, forbidden)):
+                    found[text] = None
                 if not isinstance(node, ast.Attribute | ast.Name) or id(node) in inner:
                     continue
                 if text := _forbidden_use(node, namespace, local, forbidden):
@@ -80,19 +83,39 @@ def _local_names(tree: ast.AST) -> set[str]:
     return arguments | {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
 
 
+def _forbidden_argument(
+    node: ast.Call, namespace: Mapping[str, Any], local: set[str], forbidden: Sequence[str]
+) -> str | None:
+    """A call by name that passes an argument which it may not: the rules "function(parameter)"."""
+    known, _, dotted, value = _meaning(node.func, namespace, local)
+    given = {k.arg for k in node.keywords}
+    for rule in forbidden if known else ():
+        function, _, parameter = rule.rstrip(")").partition("(")
+        if parameter in given and _is_of_rule(dotted, value, function):
+            return f"{function} with {parameter}"
+    return None
+
+
+def _meaning(node: ast.AST, namespace: Mapping[str, Any], local: set[str]) -> tuple[bool, list[str], str, Any]:
+    """Whether an expression such as `F.softmax` stands for something known; its attributes, full name and value."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.insert(0, node.attr)
+        node = node.value
+    if isinstance(node, ast.Name) and node.id not in local and node.id in namespace:
+        return True, parts, *_resolved(namespace[node.id], node.id, parts)
+    return False, parts, "", None
+
+
 def _forbidden_use(
     node: ast.Attribute | ast.Name, namespace: Mapping[str, Any], local: set[str], forbidden: Sequence[str]
 ) -> str | None:
     if not isinstance(node.ctx, ast.Load):
         return None
-    parts: list[str] = []
-    here: ast.AST = node
-    while isinstance(here, ast.Attribute):
-        parts.insert(0, here.attr)
-        here = here.value
-    known = isinstance(here, ast.Name) and here.id not in local and here.id in namespace
-    if isinstance(here, ast.Name) and known:
-        dotted, value = _resolved(namespace[here.id], here.id, parts)
+    known, parts, dotted, value = _meaning(node, namespace, local)
+    if known:
+        if any(value is mode for mode in GRADIENT_MODES):
+            return None
         return next((dotted for rule in forbidden if _is_of_rule(dotted, value, rule)), None)
     for rule in forbidden:  # an attribute of a tensor, most likely
         last = rule.split(".")[-1]

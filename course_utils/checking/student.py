@@ -14,7 +14,16 @@ import torch
 
 from course_utils.checking.props import is_prop, prop_title
 from course_utils.checking.unmet import Unmet
-from course_utils.checking.values import Foreign, changes, plain, plain_result, resolved, snapshot, type_name
+from course_utils.checking.values import (
+    Foreign,
+    changes,
+    plain,
+    plain_result,
+    resolved,
+    shared_memory,
+    snapshot,
+    type_name,
+)
 
 MAX_REMARK = 300
 
@@ -33,12 +42,15 @@ class Call:
         The arguments that were changed, for example "argument 1 (y)" or "argument W".
     remarks : list of str
         Warnings and lines on stderr, at most a few hundred characters each.
+    shared : list of str
+        Arrays of the result that are the same memory, for example "[0]['b'] and [1]['b']".
     """
 
     function: str
     result: Any = None
     changed: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -169,6 +181,7 @@ class LocalStudent(Student):
         if held:
             raise held[0]
         record.changed = [] if prop else changed_arguments(code, before, (given, given_by_name))
+        record.shared = shared_memory(result)
         record.result = plain_result(result, () if prop else self._opaque.get(function, ()), self._keep)
         seen = dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught)
         record.remarks = [r[:MAX_REMARK] for r in [*seen, *errors.getvalue().splitlines()] if r.strip()]

@@ -7,7 +7,7 @@ same rules on its side of the pipe, so a criterion sees the same in a notebook a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,3 +149,27 @@ def snapshot(value: Any, own: Container[int] = ()) -> Any:
     if isinstance(value, dict):
         return {k: snapshot(v, own) for k, v in value.items()}
     return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def shared_memory(value: Any) -> list[str]:
+    """The places in a result, pair by pair, that hold the same memory: to change one in place changes the other."""
+    first: dict[int, str] = {}
+    found = []
+    for path, tensor in _tensors(value, ""):
+        address = tensor.data_ptr() if tensor.numel() else 0
+        if address in first:
+            found.append(f"{first[address]} and {path}")
+        elif address:
+            first[address] = path
+    return found
+
+
+def _tensors(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    if is_plain_tensor(value):
+        yield path, value
+    elif depth < MAX_DEPTH and isinstance(value, dict):
+        for k, v in value.items():
+            yield from _tensors(v, f"{path}[{k!r}]", depth + 1)
+    elif depth < MAX_DEPTH and isinstance(value, tuple | list):
+        for i, v in enumerate(value):
+            yield from _tensors(v, f"{path}[{i}]", depth + 1)

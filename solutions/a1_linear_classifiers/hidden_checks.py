@@ -47,25 +47,11 @@ from assignments.a1_linear_classifiers.checks import (
     training_arguments,
     whole_batches,
 )
-from course_utils.checking import Draw, Exercise, Student, expect
+from course_utils.checking import Draw, Exercise, Student, add_precision, expect
 
-Results = Callable[[Student, Draw], Iterable[Any]]
 LARGE = 690.0  # exp(690) and exp(−690) are still numbers, exp(2 · 690) is not
 
 # --- Criteria that several exercises share ---------------------------------------------------------------------------
-
-
-def add_precision(exercise: Exercise, results: Results) -> None:
-    """Float64 precision; `results(student, draw)` gives results that are not round numbers."""
-
-    @exercise.criterion(points=0.25, contract=True)
-    def keeps_precision(student: Student, draw: Draw) -> None:
-        """float64 inputs are computed with in float64 from beginning to end."""
-        for values in zip(*(results(student, draw) for _ in range(4)), strict=True):
-            digits = torch.cat([expect(v).tensor().flatten() for v in values])
-            if digits.dtype == torch.float64:  # another dtype is the business of keeps_form
-                lost = bool((digits == digits.to(torch.float32)).all() and (digits != 0).any())
-                expect(digits).all(not lost, "the result has only the digits of float32: something is converted")
 
 
 def add_single_examples(

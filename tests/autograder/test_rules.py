@@ -369,3 +369,58 @@ FINE = {
 @pytest.mark.parametrize("cells", FINE.values(), ids=FINE.keys())
 def test_right_code_is_not_refused(cells: list[str]) -> None:
     assert violations(cells) == []
+
+
+# --- A call that is allowed, but not with every argument -------------------------------------------------------------
+
+SMOOTHING = ("torch.nn.functional.cross_entropy(label_smoothing)", "torch.nn.CrossEntropyLoss(label_smoothing)")
+
+
+def smoothing_violations(*lines: str) -> list[str]:
+    """What reading finds in a cost of these lines."""
+    imports = "import functools\nimport torch.nn.functional as F\nfrom torch.nn.functional import cross_entropy as ce\n"
+    code = imports + "def cost(scores, y, e):\n" + "".join(f"    {line}\n" for line in lines)
+    source = Source([ast.parse(code)], [ast.parse(SETUP)])
+    return read(source, "cost", SMOOTHING, EXERCISES).violations
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["return F.cross_entropy(scores, y, label_smoothing=e)"],
+        ["return ce(scores, y, label_smoothing=e)"],
+        ["return torch.nn.functional.cross_entropy(scores, y, None, None, -100, None, 'mean', e)"],
+        ["return F.cross_entropy(scores, y, **{'label_smoothing': e})"],
+        ["return F.cross_entropy(*[scores, y, None, None, -100, None, 'mean', e])"],
+        ["f = F.cross_entropy", "return f(scores, y, label_smoothing=e)"],
+        ["return functools.partial(F.cross_entropy, label_smoothing=e)(scores, y)"],
+        ["return (lambda f: f(scores, y, label_smoothing=e))(ce)"],
+        ["return torch.nn.CrossEntropyLoss(label_smoothing=e)(scores, y)"],
+        ["loss = torch.nn.CrossEntropyLoss()", "loss.label_smoothing = e", "return loss(scores, y)"],
+        ["m = torch.nn.functional", "return m.cross_entropy(scores, y, label_smoothing=e)"],
+    ],
+)
+def test_a_forbidden_argument_is_found(lines: list[str]) -> None:
+    assert smoothing_violations(*lines)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["return F.cross_entropy(scores, y)"],
+        ["return (1 - e) * ce(scores, y, reduction='mean') - e * F.log_softmax(scores, 1).mean()"],
+        ["loss = torch.nn.CrossEntropyLoss()", "return loss(scores, y)"],
+        ["label_smoothing = e", "return ce(scores, y) + label_smoothing"],
+        ["soft = F.one_hot(y, 3) * (1 - e) + e / 3", "return F.cross_entropy(scores, soft)"],
+    ],
+)
+def test_the_call_without_that_argument_is_right(lines: list[str]) -> None:
+    assert smoothing_violations(*lines) == []
+
+
+def test_an_attribute_of_their_own_may_be_called_like_a_function_of_torch() -> None:
+    code = "def cost(cache):\n    return cache.dropout + cache.batch_norm\n"
+    rules = ("torch.nn.functional.dropout", "torch.nn.functional.batch_norm")
+    assert read(Source([ast.parse(code)], []), "cost", rules, EXERCISES).violations == []
+    code = "import torch.nn.functional\nF = [torch.nn.functional]\ndef cost(x):\n    return F[0].dropout(x)\n"
+    assert read(Source([ast.parse(code)], []), "cost", rules, EXERCISES).violations

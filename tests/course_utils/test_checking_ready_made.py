@@ -10,6 +10,7 @@ import pytest
 from course_utils.checking.ready_made import ready_made_calls
 
 FORBIDDEN = ("torch.softmax", "torch.sigmoid", "torch.nn.*", "torch.autograd.*")
+SMOOTHING = ("torch.nn.functional.cross_entropy(label_smoothing)",)
 
 
 def notebook(code: str) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def notebook(code: str) -> dict[str, Any]:
         ("import torch\ndef f(softmax):\n    return softmax(torch.exp(softmax.sum()))\n", []),
         ("import torch\ndef g(x):\n    return torch.softmax(x, 1)\ndef f(x):\n    return g(x)\n", []),
         ("import numpy as np\nclass Own:\n    tanh = 1\nown = Own()\ndef f(x):\n    return np.exp(x) + own.tanh\n", []),
+        ("import torch\ndef f(x):\n    with torch.no_grad():\n        return x + 1\n", []),
         ("f = len\n", []),
         ("\n", []),
     ],
@@ -56,3 +58,19 @@ def test_where_the_source_is_not_to_be_had_nothing_is_said() -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec("def f(x):\n    return x.softmax(1)\n", namespace)
     assert ready_made_calls("f", namespace, FORBIDDEN, []) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("F.cross_entropy(x, y, label_smoothing=0.1)", ["torch.nn.functional.cross_entropy with label_smoothing"]),
+        ("ce(x, y, label_smoothing=0.1)", ["torch.nn.functional.cross_entropy with label_smoothing"]),
+        ("F.cross_entropy(x, y)", []),
+        ("own(x, y, label_smoothing=0.1)", []),
+    ],
+)
+def test_an_argument_may_be_what_is_not_allowed(code: str, found: list[str]) -> None:
+    imports = "import torch.nn.functional as F\nfrom torch.nn.functional import cross_entropy as ce\n"
+    own = "def own(x, y, label_smoothing):\n    return x\n"
+    cell = f"{imports}{own}def f(x, y):\n    return {code}\n"
+    assert ready_made_calls("f", notebook(cell), SMOOTHING, []) == found

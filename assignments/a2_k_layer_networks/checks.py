@@ -1,0 +1,2087 @@
+"""What `check("forward")` and the like hold your functions of Assignment 2 against.
+
+Read it when a message is not enough.  Each exercise is a list of criteria; the first line of a criterion says what
+is asked.  `student.forward(...)` calls your function, `draw` makes random inputs, `expect` compares.  Grading uses
+these criteria with other random inputs, and adds more: other sizes, extreme values, traps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from course_utils.checking import (
+    Draw,
+    Exercise,
+    Form,
+    Nested,
+    Opaque,
+    Student,
+    Unmet,
+    add_contract,
+    expect,
+    unchanged_arguments,
+)
+
+Layers = list[dict[str, Tensor]]
+
+
+def ready_made(*words: str) -> list[str]:
+    """Whatever PyTorch offers whose name holds one of the words: functions, layers, their variants."""
+    places = (torch, torch.nn, torch.nn.modules, F)
+    names = {f"{place.__name__}.{name}" for place in places for name in dir(place) if not name.startswith("_")}
+    return sorted(n for n in names if any(word in n.split(".")[-1].replace("_", "").lower() for word in words))
+
+
+# What these exercises ask you to write, and what would do it for you.
+FORBIDDEN = (
+    "torch.autograd.*",
+    "torch.func.*",
+    "torch.optim.*",
+    "torch.nn.init.*",
+    "torch.nn.modules.batchnorm.*",
+    "torch.nn.modules.dropout.*",
+    *ready_made("batchnorm", "dropout"),
+)
+
+
+# --- Random problems -------------------------------------------------------------------------------------------------
+
+
+def sizes(draw: Draw, layers: int) -> list[int]:
+    """The sizes [d, m1, …, K] of a network of so many layers; they all differ, so a mixed-up axis shows."""
+    return [3 + size for size in draw.permutation(layers + 3)[: layers + 1].tolist()]
+
+
+def away_from_zero(draw: Draw, *shape: int) -> Tensor:
+    """Numbers of random sign and of magnitude 0.5 to 2, which cannot be overlooked."""
+    return draw.uniform(0.5, 2.0, *shape) * (draw.integers(0, 2, *shape) * 2 - 1)
+
+
+def labels(draw: Draw, N: int, K: int) -> Tensor:
+    """N labels in random order among which every class occurs."""
+    return torch.cat([torch.arange(K), draw.integers(0, K, N - K)])[draw.permutation(N)]
+
+
+def network(draw: Draw, sizes: Sequence[int], *, bn: bool = False) -> Layers:
+    """The layers of a network, with biases that are not zero; with `bn` hidden layers have gamma and beta."""
+    layers = []
+    for k, (d_in, d_out) in enumerate(pairwise(sizes)):
+        layer = {"W": draw.normal(d_in, d_out, scale=math.sqrt(2 / d_in)), "b": 0.5 * away_from_zero(draw, d_out)}
+        if bn and k < len(sizes) - 2:
+            layer |= {"gamma": away_from_zero(draw, d_out), "beta": 0.5 * away_from_zero(draw, d_out)}
+        layers.append(layer)
+    return layers
+
+
+def with_parts(layers: Layers, **changed: Callable[[Tensor], Tensor]) -> Layers:
+    """The same layers with some of their arrays changed: with_parts(layers, b=torch.zeros_like)."""
+    return [{k: changed[k](v) if k in changed else v for k, v in layer.items()} for layer in layers]
+
+
+@dataclass
+class Problem:
+    """A training set X (N, d), y (N,) and a network.
+
+    No input of a ReLU lies so near 0 that a small step would carry it across.
+    """
+
+    X: Tensor
+    y: Tensor
+    layers: Layers
+
+    @property
+    def N(self) -> int:
+        """The number of examples."""
+        return len(self.X)
+
+
+def problem(
+    draw: Draw,
+    layers: int = 2,
+    *,
+    N: int | None = None,
+    shape: Sequence[int] | None = None,
+    bias: bool = True,
+    bn: bool = False,
+) -> Problem:
+    """A random problem of so many layers, or of the given sizes [d, m1, …, K]; without `bias` every b is 0."""
+    shape = shape or sizes(draw, layers)
+    count = N or draw.integer(shape[-1] + 6, shape[-1] + 12)
+    while True:
+        net = network(draw, shape, bn=bn)
+        net = net if bias else with_parts(net, b=torch.zeros_like)
+        X = draw.normal(count, shape[0])
+        inputs = relu_inputs(X, net)
+        if all(bool((z.abs() > 1e-4).all()) for z in inputs):
+            y = labels(draw, count, shape[-1]) if count >= shape[-1] else draw.integers(0, shape[-1], count)
+            return Problem(X, y, net)
+
+
+def normalised(S: Tensor, eps: float = 1e-5) -> Tensor:
+    """Every column of S less its mean, divided by √(variance + eps); the variance is the mean of the squares."""
+    centred = S - S.mean(0)
+    return centred / torch.sqrt((centred**2).mean(0) + eps)
+
+
+def relu_inputs(X: Tensor, layers: Layers) -> list[Tensor]:
+    """What goes into the ReLU of every hidden layer; layers with gamma are normalised over the batch."""
+    H, found = X, []
+    for layer in layers[:-1]:
+        S = H @ layer["W"] + layer["b"]
+        found.append(layer["gamma"] * normalised(S) + layer["beta"] if "gamma" in layer else S)
+        H = torch.clamp(found[-1], min=0)
+    return found
+
+
+def scores_of(X: Tensor, layers: Layers) -> Tensor:
+    """The scores of a network, by PyTorch."""
+    H = torch.relu(relu_inputs(X, layers)[-1]) if len(layers) > 1 else X
+    return F.linear(H, layers[-1]["W"].T, layers[-1]["b"])
+
+
+def loss_of(X: Tensor, y: Tensor, layers: Layers) -> Tensor:
+    """The mean cross-entropy of a network, by PyTorch."""
+    return F.cross_entropy(scores_of(X, layers), y)
+
+
+def penalty_of(layers: Layers, lam: float) -> Tensor:
+    """λ times the sum of the squares of all W."""
+    return lam * torch.stack([(layer["W"] ** 2).sum() for layer in layers]).sum()
+
+
+def gradients_by_autograd(loss: Callable[[Layers], Tensor], layers: Layers) -> Layers:
+    """The gradients of loss(layers), with the structure of `layers`."""
+    leaves = [{k: v.detach().clone().requires_grad_() for k, v in layer.items()} for layer in layers]
+    flat = [v for layer in leaves for v in layer.values()]
+    found = iter(torch.autograd.grad(loss(leaves), flat))
+    return [{k: next(found) for k in layer} for layer in leaves]
+
+
+# --- Results ---------------------------------------------------------------------------------------------------------
+
+
+def finite(result: Any, *shape: int, name: str = "the result") -> Tensor:
+    """A result of this shape and without NaN or infinity, as a tensor to compute with."""
+    return expect(result, name).shape(*shape).finite().tensor()
+
+
+def scalar(result: Any, name: str = "the result") -> Tensor:
+    """A result that is one finite number, as a 0-d tensor."""
+    return finite(result, name=name)
+
+
+def apart_from_factor(result: Any, expected: Tensor, *factors: float, name: str = "the result") -> Tensor:
+    """`result` as a tensor, times one of the factors where that makes it the expected one.
+
+    A factor that a criterion of its own asks for, such as that of a mean, should not cost the others too.
+    """
+    got = expect(result, name).shape(*expected.shape).tensor()
+    for factor in (1.0, *factors):
+        if bool((got.double() * factor - expected).norm() <= 1e-3 * expected.norm()):
+            return got.double() * factor
+    return got
+
+
+def entry(result: Any, k: int, key: str, shape: Sequence[int], name: str) -> Tensor:
+    """The array `key` of entry k of a list of dicts, finite and of this shape."""
+    if not isinstance(result, list | tuple) or k >= len(result) or not isinstance(result[k], dict):
+        expect(result, name).parts(*(f"layer {i}" for i in range(k + 1)))
+        raise Unmet(f"Expected {name} as a list of dicts with keys such as {key!r}.", "type")
+    if key not in result[k]:
+        raise Unmet(f"Entry {k} of {name} has no {key!r}.", "type", ["Gradients have the keys that layers have."])
+    return finite(result[k][key], *shape, name=f"{name}[{k}][{key!r}]")
+
+
+def form_of(name: str, layers: Layers) -> Nested:
+    """The form of a list of layers, or of gradients."""
+    return Nested(name, [{k: tuple(v.shape) for k, v in layer.items()} for layer in layers])
+
+
+# --- Initialisation --------------------------------------------------------------------------------------------------
+
+initialize = Exercise("initialize", forbidden=FORBIDDEN)
+
+# So many entries that chance alone takes a right solution's spread 7 % off once in 10¹² times.
+WIDE = [200, 60, 150, 50]
+
+
+def weights(result: Any, sizes: Sequence[int]) -> list[Tensor]:
+    """Every W of the layers that `initialize` returned."""
+    return [entry(result, k, "W", shape, "the layers") for k, shape in enumerate(pairwise(sizes))]
+
+
+def expect_spread(result: Any, sizes: Sequence[int], expected: Sequence[float]) -> None:
+    """Every W has about the expected standard deviation."""
+    for k, (W, std) in enumerate(zip(weights(result, sizes), expected, strict=True)):
+        got = W.double().pow(2).mean().sqrt().item()
+        shape = f"{W.shape[0]} inputs and {W.shape[1]} outputs"
+        text = f"W of layer {k} ({shape}) has a standard deviation of {got:.4g}, expected {std:.4g}"
+        expect(W).all(abs(got - std) <= 0.07 * std, text)
+
+
+@initialize.criterion(points=1)
+def he(student: Student, draw: Draw) -> None:
+    """ "he": the standard deviation of every W is √(2 / d_in)."""
+    result = student.initialize(WIDE, "he", generator=draw.generator())
+    expect_spread(result, WIDE, [math.sqrt(2 / d_in) for d_in, _ in pairwise(WIDE)])
+
+
+@initialize.criterion(points=1)
+def xavier(student: Student, draw: Draw) -> None:
+    """ "xavier": the standard deviation of every W is √(2 / (d_in + d_out))."""
+    result = student.initialize(WIDE, "xavier", generator=draw.generator())
+    expect_spread(result, WIDE, [math.sqrt(2 / (d_in + d_out)) for d_in, d_out in pairwise(WIDE)])
+
+
+@initialize.criterion(points=0.5)
+def normal(student: Student, draw: Draw) -> None:
+    """ "normal": the standard deviation of every W is sigma."""
+    for sigma in (draw.number(0.2, 0.4), draw.number(1e-4, 1e-3)):
+        result = student.initialize(WIDE, "normal", sigma=sigma, generator=draw.generator())
+        expect_spread(result, WIDE, [sigma] * 3)
+
+
+@initialize.criterion(points=0.5)
+def gaussian_around_zero(student: Student, draw: Draw) -> None:
+    """The entries of every W are Gaussian with mean 0."""
+    for scheme, sigma in (("he", {}), ("xavier", {}), ("normal", {"sigma": 0.3})):
+        all_W = weights(student.initialize(WIDE, scheme, **sigma, generator=draw.generator()), WIDE)
+        z = torch.cat([(W / W.double().std().clamp(min=1e-30)).flatten() for W in all_W])
+        expect(z).all(bool(z.mean().abs() < 0.06), f"the mean is {z.mean():.2g} standard deviations")
+        # Of a Gaussian 3, of a uniform distribution 1.8; chance takes a right one 0.25 off once in 10¹⁵ times.
+        kurtosis = (z - z.mean()).pow(4).mean().item()
+        text = f"the fourth moment is {kurtosis:.2f}, not about 3 as of a Gaussian"
+        expect(z).all(abs(kurtosis - 3) < 0.3, f"{scheme}: {text}")
+
+
+@initialize.criterion(points=0.5, contract=True)
+def biases_are_zero(student: Student, draw: Draw) -> None:
+    """Every b is zero."""
+    shape = sizes(draw, 3)
+    for scheme in ("he", "xavier"):
+        result = student.initialize(shape, scheme, generator=draw.generator())
+        for k, d_out in enumerate(shape[1:]):
+            expect(entry(result, k, "b", (d_out,), "the layers"), f"b of layer {k}").equal(torch.zeros(d_out))
+
+
+@initialize.criterion(points=0.5)
+def every_layer_has_its_own_numbers(student: Student, draw: Draw) -> None:
+    """Layers of the same shape get different W, and arrays of their own: no two share memory."""
+    result = student.initialize([7, 5, 5, 5, 5, 3], "he", generator=draw.generator())
+    shared = student.calls[-1].shared
+    all_W = weights(result, [7, 5, 5, 5, 5, 3])
+    same = any(bool((V == W).any()) for V, W in pairwise(all_W[1:4]))
+    expect(all_W).all(not same, "two layers of the same shape have the same W")
+    expect(all_W).all(not shared, f"arrays share memory, so changing one changes the other: {', '.join(shared[:2])}")
+
+
+@initialize.criterion(points=0.5)
+def unknown_scheme(student: Student, draw: Draw) -> None:
+    """A scheme that does not exist raises a ValueError whose message names it."""
+    name = f"scheme_{draw.integer(1000, 9999)}"
+    try:
+        student.initialize([5, 4, 3], name, generator=draw.generator())
+    except Unmet as raised:
+        if raised.kind != "exception":
+            raise
+        cause = ['`raise ValueError(f"There is no scheme {scheme!r}.")` in the last branch.']
+        if raised.exception != "ValueError":
+            raise Unmet(f"Expected a ValueError for scheme={name!r}. {raised.message}", "exception", cause) from None
+        if name not in raised.message:
+            raise Unmet(f"The ValueError does not name the scheme, {name!r}.", "exception", cause) from None
+        return
+    raise Unmet(
+        f"initialize accepted scheme={name!r} without a word.",
+        causes=["A misspelt scheme would train a network other than the one that was meant: refuse it."],
+    )
+
+
+@initialize.criterion(points=0.5, contract=True)
+def keeps_form(student: Student, draw: Draw) -> None:
+    """The result is a list of dicts {"W": (d_in, d_out), "b": (d_out,)} of float32 tensors."""
+    shape = sizes(draw, 3)
+    form = Nested("the layers", [{"W": s, "b": s[1:]} for s in pairwise(shape)], dtype=torch.float32)
+    for scheme, sigma in (("he", {}), ("xavier", {}), ("normal", {"sigma": 0.3})):
+        for part, value in form.leaves(student.initialize(shape, scheme, **sigma, generator=draw.generator())):
+            part.check(value, torch.float32)
+
+
+# --- The network: forward, cost, backward ----------------------------------------------------------------------------
+
+forward = Exercise("forward", forbidden=FORBIDDEN, opaque=(1,))
+
+
+def forward_scores(student: Student, X: Tensor, layers: Layers) -> Tensor:
+    """The student's scores, of the right shape and finite."""
+    scores, _ = expect(student.forward(X, layers)).parts("scores", "cache")
+    return finite(scores, len(X), len(layers[-1]["b"]), name="the scores")
+
+
+def expect_scores(scores: Any, expected: Tensor) -> None:
+    """The scores are the expected ones; a ReLU on them is the business of another criterion."""
+    got = expect(scores, "the scores").shape(*expected.shape).tensor()
+    rectified = torch.clamp(expected, min=0)
+    if bool((got - rectified).norm() <= 1e-6 * expected.norm()):
+        got = expected
+    expect(got, "the scores").close_to(expected, single=True)
+
+
+@forward.criterion(points=1)
+def one_hidden_layer(student: Student, draw: Draw) -> None:
+    """Two layers: relu(X W₀) W₁ (b = 0 here)."""
+    for _ in range(2):
+        p = problem(draw, 2, bias=False)
+        expect_scores(forward_scores(student, p.X, p.layers), scores_of(p.X, p.layers))
+
+
+@forward.criterion(points=1)
+def many_layers(student: Student, draw: Draw) -> None:
+    """Any number of layers, each of another size, with a ReLU after every hidden one (b = 0 here)."""
+    for count in (3, 4, 6):
+        p = problem(draw, count, bias=False)
+        expect_scores(forward_scores(student, p.X, p.layers), scores_of(p.X, p.layers))
+
+
+@forward.criterion(points=0.5)
+def one_layer(student: Student, draw: Draw) -> None:
+    """A single layer is the linear classifier of Assignment 1: X W (b = 0 here)."""
+    p = problem(draw, 1, bias=False)
+    expect_scores(forward_scores(student, p.X, p.layers), p.X @ p.layers[0]["W"])
+
+
+@forward.criterion(points=1)
+def biases_are_added(student: Student, draw: Draw) -> None:
+    """Every layer adds its b: it is as good as a weight on one more feature that is always 1."""
+    p = problem(draw, 3)
+    longer = []
+    for k, layer in enumerate(p.layers):
+        W = torch.cat([layer["W"], layer["b"][None]])
+        if k < len(p.layers) - 1:  # the feature that is always 1 goes on to the next layer
+            W = torch.cat([W, torch.zeros_like(W[:, :1])], 1)
+            W[-1, -1] = 1
+        longer.append({"W": W, "b": torch.zeros_like(W[0])})
+    expected = forward_scores(student, torch.cat([p.X, torch.ones_like(p.X[:, :1])], 1), longer)
+    expect(expected).all(bool((expected != 0).any()), "every score is 0")
+    expect(forward_scores(student, p.X, p.layers), "the scores").close_to(expected, single=True)
+
+
+@forward.criterion(points=0.5)
+def no_relu_on_the_scores(student: Student, draw: Draw) -> None:
+    """Scores may be negative: with −W in the last layer they turn their sign (its b = 0 here)."""
+    p = problem(draw, 2)
+    p.layers[-1]["b"] = torch.zeros_like(p.layers[-1]["b"])
+    scores = forward_scores(student, p.X, p.layers)
+    expect(scores).all(bool((scores != 0).any()), "every score is 0")
+    p.layers[-1]["W"] = -p.layers[-1]["W"]
+    expect(forward_scores(student, p.X, p.layers), "the scores with −W in the last layer").close_to(-scores)
+
+
+SMALL = [4, 6, 5, 3]  # sizes for criteria on form
+
+
+def small(draw: Draw, bn: bool = False) -> tuple[Tensor, Tensor, Layers]:
+    """A small problem for criteria on form: X (9, 4), y (9,), layers."""
+    return draw.normal(9, 4), labels(draw, 9, 3), network(draw, SMALL, bn=bn)
+
+
+add_contract(
+    forward,
+    lambda draw: small(draw)[::2],
+    [Form("the scores", (9, 3)), Opaque("cache")],
+)
+
+
+cost = Exercise("cost", forbidden=FORBIDDEN)
+
+
+@cost.criterion(points=1)
+def loss_of_the_scores(student: Student, draw: Draw) -> None:
+    """Without regulariser (λ = 0) the cost is the cross-entropy of the network's scores (as a mean or as a sum)."""
+    for count in (1, 2, 4):
+        p = problem(draw, count)
+        expected = loss_of(p.X, p.y, p.layers)
+        loss = apart_from_factor(student.cost(p.X, p.y, p.layers, 0.0), expected, 1 / p.N, name="the cost")
+        expect(loss, "the cost").close_to(expected)
+
+
+@cost.criterion(points=0.5)
+def mean_over_examples(student: Student, draw: Draw) -> None:
+    """The loss is a mean over examples: with every example twice it stays the same."""
+    p = problem(draw, 2)
+    once = scalar(student.cost(p.X, p.y, p.layers, 0.0), "the cost")
+    other = scalar(student.cost(2 * p.X, p.y, p.layers, 0.0), "the cost")
+    expect(once).all(once != other, "the cost is the same whatever the examples are")
+    twice = student.cost(torch.cat([p.X, p.X]), torch.cat([p.y, p.y]), p.layers, 0.0)
+    expect(twice, "the cost with every example twice").close_to(once, because="the cost with each once")
+
+
+@cost.criterion(points=1)
+def regulariser_of_every_layer(student: Student, draw: Draw) -> None:
+    """λ adds λ Σ W², the sum taken over all entries of all layers (b = 0 here)."""
+    for count in (1, 3):
+        p, lam = problem(draw, count, bias=False), draw.number(0.1, 0.5)
+        loss, penalty = scalar(student.cost(p.X, p.y, p.layers, 0.0), "the cost"), penalty_of(p.layers, lam)
+        got = student.cost(p.X, p.y, p.layers, lam)
+        expect(got, "the cost").close_to(loss + penalty, penalty=penalty, sizes={"N": p.N, "the number of layers": 3})
+
+
+@cost.criterion(points=0.5, contract=True)
+def biases_are_not_regularised(student: Student, draw: Draw) -> None:
+    """λ adds the same whatever the b are."""
+    p, lam = problem(draw, 3), draw.number(0.1, 0.5)
+    added = []
+    for layers in (with_parts(p.layers, b=torch.zeros_like), p.layers):
+        with_lam, without = (scalar(student.cost(p.X, p.y, layers, v), "the cost") for v in (lam, 0.0))
+        added.append(with_lam - without)
+    expect(added[1], "what λ adds").close_to(added[0], because="what it adds where b = 0")
+
+
+@cost.criterion(points=0.5)
+def large_scores_do_not_overflow(student: Student, draw: Draw) -> None:
+    """Scores around 1000 and −1000 give a large cost that is finite and right."""
+    p = problem(draw, 2)
+    spread = torch.linspace(-1, 1, len(p.layers[-1]["b"]), dtype=torch.float64)
+    for b in (spread.abs() + 1000, spread - 1000, 1000 * spread):
+        layers = [*p.layers[:-1], {**p.layers[-1], "b": b}]
+        expected = loss_of(p.X, p.y, layers)
+        loss = apart_from_factor(student.cost(p.X, p.y, layers, 0.0), expected, 1 / p.N, name="the cost")
+        expect(loss, "the cost").close_to(expected, single=True)
+
+
+add_contract(cost, lambda draw: (*small(draw), 0.1), [Form("the cost")])
+
+
+backward = Exercise("backward", forbidden=FORBIDDEN, leans_on=("forward",))
+
+
+class Passes:
+    """A forward and a backward pass of the student's, and the gradients that they should give.
+
+    The cache comes from the student's own forward pass.  Should that be wrong, the gradients are right when they
+    are those of the network that it computes; this is found out by small steps, since a mistake of the forward pass
+    has cost its points already.
+    """
+
+    def __init__(self, student: Student, p: Problem, lam: float = 0.0, *, bn: bool = False) -> None:
+        self.student, self.problem, self.bn = student, p, bn
+        scores, cache = self._forward(p.layers)
+        expect(scores, "the scores").shape(p.N, len(p.layers[-1]["b"]))
+        self.scores = expect(scores).tensor()
+        self.gradients = student.call("backward_bn" if bn else "backward", p.y, p.layers, cache, lam)
+        self.expected = gradients_by_autograd(lambda layers: loss_of(p.X, p.y, layers), p.layers)
+
+    def _forward(self, layers: Layers) -> tuple[Any, Any]:
+        if self.bn:
+            result = self.student.forward_bn(self.problem.X, layers, None, training=True)
+            return expect(result).parts("scores", "cache", "running")[:2]
+        return expect(self.student.forward(self.problem.X, layers)).parts("scores", "cache")
+
+    def got(self, k: int, key: str) -> Tensor:
+        """The student's gradient of one array."""
+        return entry(self.gradients, k, key, self.problem.layers[k][key].shape, "the gradients")
+
+    def factor(self) -> float:
+        """By how much the gradients of the last layer are too large, or 1 where it is no mere factor."""
+        got, expected = self.got(-1 % len(self.expected), "W"), self.expected[-1]["W"]
+        ratio = float((got * expected).sum() / (expected * expected).sum())
+        return ratio if ratio and bool((got - ratio * expected).norm() <= 1e-3 * abs(ratio) * expected.norm()) else 1.0
+
+    def check(self, k: int, key: str, *, as_the_last: bool = False) -> None:
+        """The gradient of one array is right (as a mean or as a sum).
+
+        With `as_the_last` it may be off by the factor by which the gradients of the last layer are.
+        """
+        name, expected, N = f"gradients[{k}][{key!r}]", self.expected[k][key], self.problem.N
+        factors = (1 / N, N, 1 / self.factor()) if as_the_last else (1 / N, N)
+        got = apart_from_factor(self.got(k, key), expected, *factors, name=name)
+        try:
+            expect(got, name).close_to(expected, single=True, because="autograd's result", sizes={"N": N})
+        except Unmet:
+            if not self._fits_the_own_scores(k, key, factors):
+                raise
+
+    def _fits_the_own_scores(self, k: int, key: str, factors: Sequence[float]) -> bool:
+        """Whether a gradient is that of the network which the student's forward pass computes."""
+        p, got = self.problem, self.got(k, key).double()
+        right = scores_of(p.X, p.layers)
+        if bool((self.scores - right).norm() <= 1e-6 * right.norm()):
+            return False  # the forward pass is right
+        upstream = (torch.softmax(self.scores.double(), 1) - F.one_hot(p.y, right.shape[1])) / p.N
+        along = gradients_by_autograd(lambda layers: (scores_of(p.X, layers) * upstream).sum(), p.layers)[k][key]
+        # As much as float64 gives; also for gradients that differ only from that of their own scores' softmax.
+        if any(bool((f * got - along).norm() <= 1e-5 * along.norm()) for f in (1.0, *factors)):
+            return True
+        directions = [torch.sin(torch.arange(got.numel()) * 1.7 + j).reshape(got.shape).double() for j in range(4)]
+        slopes = torch.stack([self._slope(k, key, direction) for direction in directions])
+        products = torch.stack([(got * direction).sum() for direction in directions])
+        return any(bool((f * products - slopes).abs().max() <= 1e-5 * slopes.abs().max()) for f in (1.0, *factors))
+
+    def _slope(self, k: int, key: str, direction: Tensor, h: float = 1e-6) -> Tensor:
+        losses = []
+        for step in (h, -h):
+            layers = [dict(layer) for layer in self.problem.layers]
+            layers[k][key] = layers[k][key] + step * direction
+            losses.append(F.cross_entropy(finite(self._forward(layers)[0], *self.scores.shape), self.problem.y))
+        return (losses[0] - losses[1]) / (2 * h)
+
+
+def add_gradient_criteria(exercise: Exercise, bn: bool = False) -> None:
+    """Mean, regulariser and structure, for an exercise that returns the gradients of the cost of a network."""
+
+    @exercise.criterion(points=1)
+    def weights_of_the_last_layer(student: Student, draw: Draw) -> None:
+        """The gradient of the W of the last layer (λ = 0; as a mean or as a sum)."""
+        Passes(student, problem(draw, 2, bias=False, bn=bn), bn=bn).check(1, "W")
+
+    @exercise.criterion(points=0.5)
+    def bias_of_the_last_layer(student: Student, draw: Draw) -> None:
+        """The gradient of the b of the last layer (λ = 0; as a mean or as a sum)."""
+        Passes(student, problem(draw, 2, bias=False, bn=bn), bn=bn).check(1, "b", as_the_last=True)
+
+    @exercise.criterion(points=0.5, contract=True)
+    def mean_over_examples(student: Student, draw: Draw) -> None:
+        """The gradients are those of a mean over examples: with every example twice they stay the same."""
+        p = problem(draw, 2, bn=bn)
+        once = Passes(student, p, bn=bn)
+        twice = Passes(student, Problem(torch.cat([p.X, p.X]), torch.cat([p.y, p.y]), p.layers), bn=bn)
+        a, b = (torch.cat([s.got(k, key).flatten() for k in (0, 1) for key in ("W", "b")]) for s in (once, twice))
+        expect(a).all(bool((a != 0).any()), "every gradient is 0")
+        name = "the vector of all gradients of W and b, with every example twice,"
+        expect(b, name).close_to(a, because="the gradients with each once", sizes={"2": 2})
+
+    @exercise.criterion(points=1)
+    def regulariser_of_every_layer(student: Student, draw: Draw) -> None:
+        """λ adds 2λW to the gradient of every W, however many examples there are."""
+        p, lam = problem(draw, 3, bn=bn), draw.number(0.1, 0.5)
+        without, with_lam = Passes(student, p, bn=bn), Passes(student, p, lam, bn=bn)
+        for k, layer in enumerate(p.layers):
+            expected = without.got(k, "W") + 2 * lam * layer["W"]
+            name = f"gradients[{k}]['W']"
+            got = with_lam.got(k, "W")
+            expect(got, name).close_to(expected, single=True, regularised=layer["W"], lam=lam)
+
+    @exercise.criterion(points=0.5, contract=True)
+    def only_weights_are_regularised(student: Student, draw: Draw) -> None:
+        """λ adds nothing to any gradient but those of W."""
+        p = problem(draw, 2, bn=bn)
+        without, with_lam = Passes(student, p, bn=bn), Passes(student, p, draw.number(0.1, 0.5), bn=bn)
+        for k, layer in enumerate(p.layers):
+            for key in layer.keys() - {"W"}:
+                expected = without.got(k, key)
+                floor = 1e-9 * max(1.0, float(expected.abs().max()))
+                because = f"the gradient of {key} where λ = 0"
+                expect(with_lam.got(k, key), f"gradients[{k}][{key!r}]").close_to(expected, atol=floor, because=because)
+
+    @exercise.criterion(points=0.5, contract=True)
+    def keeps_form(student: Student, draw: Draw) -> None:
+        """The gradients are a list of dicts with the keys, shapes and dtype (float32 or float64) of the layers."""
+        for dtype in (torch.float64, torch.float32):
+            draw.dtype = dtype
+            X, y, layers = small(draw, bn=bn)
+            gradients = Passes(student, Problem(X, y, layers), 0.1, bn=bn).gradients
+            for form, value in form_of("the gradients", layers).leaves(gradients):
+                form.check(value, dtype)
+
+    @exercise.criterion(points=0.5, contract=True)
+    def leaves_arguments_alone(student: Student, draw: Draw) -> None:
+        """The function does not change the arguments it is given."""
+        for _ in range(3):
+            Passes(student, problem(draw, 3, bn=bn), 0.1, bn=bn)
+            unchanged_arguments(student.calls[-1])
+
+
+@backward.criterion(points=1)
+def weights_of_a_hidden_layer(student: Student, draw: Draw) -> None:
+    """The gradient of W goes back through the ReLU: two layers (λ = 0; up to the factor of the last layer's)."""
+    for _ in range(2):
+        Passes(student, problem(draw, 2, bias=False)).check(0, "W", as_the_last=True)
+
+
+@backward.criterion(points=0.5)
+def bias_of_a_hidden_layer(student: Student, draw: Draw) -> None:
+    """The gradient of b goes back through the ReLU: two layers (λ = 0; up to the factor of the last layer's)."""
+    Passes(student, problem(draw, 2, bias=False)).check(0, "b", as_the_last=True)
+
+
+@backward.criterion(points=1)
+def many_layers_back(student: Student, draw: Draw) -> None:
+    """Every W and b of deeper networks has its gradient (λ = 0; up to the factor of the last layer's)."""
+    for count in (3, 5):
+        passes = Passes(student, problem(draw, count, bias=False))
+        for k in range(count - 1):
+            for key in ("W", "b"):
+                passes.check(k, key, as_the_last=True)
+
+
+@backward.criterion(points=0.5)
+def a_single_layer(student: Student, draw: Draw) -> None:
+    """A single layer has the gradients of the linear classifier (λ = 0; as a mean or as a sum)."""
+    passes = Passes(student, problem(draw, 1, bias=False))
+    for key in ("W", "b"):
+        passes.check(0, key)
+
+
+add_gradient_criteria(backward)
+
+
+# --- Cyclical learning rates -----------------------------------------------------------------------------------------
+
+cyclical_lr = Exercise("cyclical_lr", forbidden=FORBIDDEN)
+
+
+@dataclass
+class Cycle:
+    """The constants of a schedule: n_s, lr_min and lr_max."""
+
+    n_s: int
+    lr_min: float
+    lr_max: float
+
+    def __call__(self, student: Student, t: int) -> Tensor:
+        """The student's learning rate at t."""
+        return scalar(student.cyclical_lr(t, self.n_s, self.lr_min, self.lr_max), "the learning rate").double()
+
+    def rise(self, student: Student, t: int) -> Tensor:
+        """By how much it lies above that at t = 0, as a part of lr_max − lr_min."""
+        return (self(student, t) - self(student, 0)) / (self.lr_max - self.lr_min)
+
+    def expect(self, student: Student, t: int, part: float) -> None:
+        """The learning rate has risen by this part of the way at t."""
+        name = f"(lr({t}) − lr(0)) / (lr_max − lr_min) for n_s = {self.n_s}"
+        expect(self.rise(student, t), name).close_to(part, atol=1e-5)
+
+
+def cycle(draw: Draw) -> Cycle:
+    """A random schedule; lr_min is not small beside lr_max."""
+    return Cycle(draw.integer(5, 12), draw.number(0.1, 0.2), draw.number(0.5, 0.9))
+
+
+@cyclical_lr.criterion(points=0.5)
+def starts_at_lr_min(student: Student, draw: Draw) -> None:
+    """At t = 0 the learning rate is lr_min; from there it rises."""
+    c = cycle(draw)
+    expect(c(student, 0), "lr(0)").close_to(c.lr_min)
+    expect(c).all(c(student, 1) > c(student, 0), "lr(1) is not larger than lr(0)")
+
+
+@cyclical_lr.criterion(points=1)
+def rises_to_lr_max(student: Student, draw: Draw) -> None:
+    """It rises in equal steps and has covered lr_max − lr_min at t = n_s."""
+    c = cycle(draw)
+    for t in (c.n_s, 1, 2, c.n_s - 1):
+        c.expect(student, t, t / c.n_s)
+
+
+@cyclical_lr.criterion(points=1)
+def falls_again(student: Student, draw: Draw) -> None:
+    """From n_s to 2 n_s it falls as it rose: 2 n_s − t and t have the same learning rate."""
+    c = cycle(draw)
+    for t in (c.n_s - 1, 1, 2, 0):
+        expect(c(student, t)).all(c(student, t) != c(student, t + 1), f"lr({t}) and lr({t + 1}) are the same")
+        later = 2 * c.n_s - t
+        name = f"lr({later}) for n_s = {c.n_s}"
+        expect(c(student, later), name).close_to(c(student, t), because=f"that of t = {t}")
+
+
+@cyclical_lr.criterion(points=0.5)
+def goes_round(student: Student, draw: Draw) -> None:
+    """After 2 n_s updates the next cycle is like the first, and so on for any t."""
+    c = cycle(draw)
+    expect(c).all(c(student, 1) != c(student, 2), "lr(1) and lr(2) are the same")
+    for t in (1, c.n_s - 1, c.n_s, c.n_s + 2, 0):
+        for cycles in (1, 2, 7):
+            later = t + 2 * c.n_s * cycles
+            name = f"lr({later}) for n_s = {c.n_s}"
+            expect(c(student, later), name).close_to(c(student, t), because=f"that of t = {t}")
+
+
+@cyclical_lr.criterion(points=0.25, contract=True, name="keeps_form")
+def learning_rate_is_a_number(student: Student, draw: Draw) -> None:
+    """The result is a single number: a Python float or a 0-d tensor."""
+    c = cycle(draw)
+    value = student.cyclical_lr(3, c.n_s, c.lr_min, c.lr_max)
+    Form("the learning rate").check(value, value.dtype if isinstance(value, Tensor) else torch.float64)
+
+
+# --- Training --------------------------------------------------------------------------------------------------------
+
+train = Exercise("train", forbidden=FORBIDDEN)
+
+
+@dataclass
+class Training:
+    """One call of `train` (or of a function that is called like it), with what `on_step` was given."""
+
+    X: Tensor
+    y: Tensor
+    layers: Layers
+    lam: float
+    batch_size: int
+    n_s: int
+    cycles: int
+    lr_min: float
+    lr_max: float
+    noted: list[tuple[Any, ...]] = field(default_factory=list)
+
+    @property
+    def updates(self) -> int:
+        """How many there should be."""
+        return 2 * self.n_s * self.cycles
+
+    @property
+    def counts(self) -> list[int]:
+        """How many there may have been: those that there should be, and those that `on_step` was told of."""
+        return [self.updates, len(self.noted)] if self.noted else [self.updates]
+
+    def lr(self, t: int) -> float:
+        """The learning rate of update t."""
+        position = t % (2 * self.n_s)
+        return self.lr_min + (self.lr_max - self.lr_min) * min(position, 2 * self.n_s - position) / self.n_s
+
+    def changed(self, **values: Any) -> Training:
+        """The same with other values, and nothing noted yet."""
+        return replace(self, **values, noted=[])
+
+    def on_step(self, *given: Any) -> None:
+        """What the student's function is given as `on_step`."""
+        if len(given) != 3:
+            raise Unmet(f"on_step was called with {len(given)} arguments by position; it takes t, lr and cost.", "type")
+        self.noted.append(given)
+
+    def run(
+        self, student: Student, generator: torch.Generator, *, function: str = "train", watched: bool = False
+    ) -> Any:
+        """Call the student's function, with `on_step` where it is to be watched."""
+        names = ("lam", "batch_size", "n_s", "cycles", "lr_min", "lr_max")
+        named = {name: getattr(self, name) for name in names} | ({"on_step": self.on_step} if watched else {})
+        return student.call(function, self.X, self.y, self.layers, **named, generator=generator)
+
+    def column(self, k: int, name: str) -> list[float]:
+        """What `on_step` was given as its argument k, as numbers."""
+        return [scalar(given[k], f"the {name} that on_step was given").item() for given in self.noted]
+
+    def gradients(self, layers: Layers) -> Layers:
+        """The right gradients of the cost, all examples being one batch."""
+        return gradients_by_autograd(lambda net: loss_of(self.X, self.y, net) + penalty_of(net, self.lam), layers)
+
+    def after(self, updates: int, size: Mapping[str, float] | None = None) -> Layers:
+        """The right layers after so many updates, all examples being one batch; `size` stretches those of W and b."""
+        layers, size = self.layers, size or {}
+        for t in range(updates):
+            gradients = self.gradients(layers)
+            layers = [
+                {k: v - size.get(k, 1.0) * self.lr(t) * g[k] for k, v in layer.items()}
+                for layer, g in zip(layers, gradients, strict=True)
+            ]
+        return layers
+
+
+TINY = 1e-7  # a learning rate at which the gradients hardly change during a run
+
+
+def whole_set(draw: Draw, *, n_s: int = 2, cycles: int = 1, layers: int = 2) -> Training:
+    """A run in which every batch holds all examples, so their order does not matter; lr_max is four times lr_min."""
+    p, low = problem(draw, layers), draw.number(0.05, 0.1)
+    return Training(p.X, p.y, p.layers, 0.0, p.N, n_s, cycles, low, 4 * low)
+
+
+def one_example_again_and_again(draw: Draw, *, n_s: int, cycles: int) -> Training:
+    """A run with copies of one example: whatever their order, every batch is like any other; an epoch has three."""
+    while True:
+        training = whole_set(draw, n_s=n_s, cycles=cycles)
+        active = (relu_inputs(training.X, training.layers)[0] > 0).sum(1)
+        if active.max() > 1:  # else next to nothing would learn from it
+            break
+    X, y = (v[active.argmax()].repeat(12, *[1] * (v.ndim - 1)) for v in (training.X, training.y))
+    return training.changed(X=X, y=y, batch_size=4)
+
+
+def taken(student: Student, training: Training, generator: torch.Generator) -> Layers:
+    """What was subtracted from every array in a run with tiny steps, divided by the learning rate."""
+    result = training.run(student, generator, watched=True)
+    return [
+        {
+            key: (start - entry(result, k, key, start.shape, "the layers").double()) / training.lr_min
+            for key, start in layer.items()
+        }
+        for k, layer in enumerate(training.layers)
+    ]
+
+
+def nearest(got: Tensor, candidates: Iterable[Tensor]) -> Tensor:
+    """The one of the candidates that is nearest to what came."""
+    return min(candidates, key=lambda candidate: float((got - candidate).norm()))
+
+
+def expect_descent(student: Student, training: Training, generator: torch.Generator, key: str) -> None:
+    """In every layer the array of this key moved along its gradient, as often as there were updates."""
+    training = training.changed(lr_min=TINY, lr_max=TINY)
+    moved, right = taken(student, training, generator), training.gradients(training.layers)
+    for k, layer in enumerate(right):
+        gradient, hints = layer[key], {}
+        got = nearest(gradient, [moved[k][key] / count for count in training.counts])
+        if key == "W":
+            hints = {"regularised": training.layers[k]["W"], "lam": training.lam}
+        name = f"what an update takes from {key} of layer {k}, divided by lr,"
+        hints["sizes"] = {"N": len(training.X)}
+        expect(got, name).close_to(gradient, rtol=1e-3, atol=1e-4, because="the gradient of the cost", **hints)
+
+
+def step_sizes(student: Student, training: Training, generator: torch.Generator) -> dict[str, float]:
+    """By which factor the student's updates of W and b are too long, which is the business of other criteria."""
+    training = training.changed(lr_min=TINY, lr_max=TINY)
+    moved, right = taken(student, training, generator)[-1], training.gradients(training.layers)[-1]
+    sizes = {}
+    for key, gradient in right.items():
+        whole = float((moved[key] * gradient).sum() / (gradient**2).sum())
+        size = min((whole / count for count in training.counts), key=lambda size: abs(abs(size) - 1))
+        sizes[key] = round(size) if abs(size - round(size)) < 1e-3 else size
+    return sizes
+
+
+def expect_trained(student: Student, training: Training, generator: torch.Generator, because: str) -> None:
+    """The layers are those after all updates, whose number and length are the business of other criteria."""
+    size = step_sizes(student, training, generator)
+    training.noted = []
+    result = training.run(student, generator, watched=True)
+    right = [training.after(count, size) for count in training.counts]
+    for k, layer in enumerate(training.layers):
+        for key in layer:
+            got = entry(result, k, key, layer[key].shape, "the layers").double()
+            expected = nearest(got, [layers[k][key] for layers in right])
+            expect(got, f"{key} of layer {k}").close_to(expected, rtol=1e-5, because=because)
+
+
+def expect_layers(result: Any, expected: Layers, because: str) -> None:
+    """The arrays of all layers are the expected ones."""
+    for k, layer in enumerate(expected):
+        for key, value in layer.items():
+            got = entry(result, k, key, value.shape, "the layers")
+            expect(got, f"{key} of layer {k}").close_to(value, rtol=1e-5, because=because)
+
+
+@train.criterion(points=1)
+def weights_go_downhill(student: Student, draw: Draw) -> None:
+    """Every update takes lr times the gradient of the cost, regulariser included, from the W of every layer."""
+    training = whole_set(draw, layers=3).changed(lam=draw.number(0.1, 0.3))
+    expect_descent(student, training, draw.generator(), "W")
+
+
+@train.criterion(points=0.5)
+def biases_go_downhill(student: Student, draw: Draw) -> None:
+    """Every update takes lr times the gradient of the cost from the b of every layer."""
+    expect_descent(student, whole_set(draw, layers=3), draw.generator(), "b")
+
+
+@train.criterion(points=1)
+def updates_build_on_each_other(student: Student, draw: Draw) -> None:
+    """Each update starts from where the one before ended, and the last one's result is returned (lr constant)."""
+    training = one_example_again_and_again(draw, n_s=2, cycles=1)
+    training.lr_min = training.lr_max
+    expect_trained(student, training, draw.generator(), "four updates on batches that are all alike")
+
+
+@train.criterion(points=1)
+def learning_rate_of_every_update(student: Student, draw: Draw) -> None:
+    """Update t uses cyclical_lr(t, …), and t runs on from epoch to epoch."""
+    training = one_example_again_and_again(draw, n_s=4, cycles=1)
+    because = "eight updates, three in an epoch, on batches that are all alike"
+    expect_trained(student, training, draw.generator(), because)
+
+
+def counters(draw: Draw, N: int, batch_size: int, n_s: int, cycles: int) -> Training:
+    """A run that shows how often each example was used: a feature of its own moves a row of W of its own.
+
+    One layer, W = 0, b = 0, and steps so small that every use of an example moves its row by as much.
+    """
+    X = torch.diag(draw.uniform(1, 2, N))
+    layers = [{"W": torch.zeros(N, 2, dtype=draw.dtype), "b": torch.zeros(2, dtype=draw.dtype)}]
+    y = torch.zeros(N, dtype=torch.int64)  # that examples keep their labels is asked elsewhere
+    return Training(X, y, layers, 0.0, batch_size, n_s, cycles, TINY, 3 * TINY)
+
+
+def use_of_examples(student: Student, training: Training, generator: torch.Generator, **how: Any) -> Tensor:
+    """For each example the sum of lr / (size of its batch) over the batches that it was in, (N,).
+
+    Where the updates have the wrong length or sign, all numbers are wrong by the same factor.
+    """
+    W = training.layers[0]["W"]
+    moved = entry(training.run(student, generator, **how), 0, "W", W.shape, "the layers").double() - W
+    # One update adds lr · x · (½, −½) / (size of the batch) to the row.
+    return (moved[:, 0] - moved[:, 1]) / training.X.diagonal()
+
+
+def in_units(use: Tensor, total: float) -> Tensor:
+    """The same numbers, scaled so that their sum is `total`."""
+    if not bool(use.abs().sum() > 0) or not bool(use.sum().abs() > 0):
+        raise Unmet("No example moved its weights.")
+    return use * (total / use.sum())
+
+
+def expect_equal_use(student: Student, training: Training, generator: torch.Generator) -> None:
+    """Every example was used once in every epoch; of the last one some, if it was cut."""
+    training.lr_max = training.lr_min
+    use = use_of_examples(student, training, generator, watched=True)
+    N, per_epoch = len(use), math.ceil(len(use) / training.batch_size)
+    for count in training.counts:
+        times = in_units(use, float(training.batch_size * count))
+        whole, cut = divmod(count, per_epoch)
+        right = (times - whole).abs() < 0.01
+        if cut:
+            right |= (times - whole - 1).abs() < 0.01
+        if bool(right.all()):
+            return
+    text = f"each of {N} examples was used {times.min():.1f} to {times.max():.1f} times"
+    expect(use).all(False, f"{count} updates, {count / per_epoch:g} epochs, but {text}")
+
+
+@train.criterion(points=1)
+def every_example_once_an_epoch(student: Student, draw: Draw) -> None:
+    """Each epoch uses every example once."""
+    training = counters(draw, N=20, batch_size=4, n_s=5, cycles=2)  # 20 updates, four epochs
+    expect_equal_use(student, training, draw.generator())
+
+
+@train.criterion(points=0.5)
+def last_batch_is_what_is_left(student: Student, draw: Draw) -> None:
+    """Where batch_size does not divide N, the last batch of an epoch has the examples that are left."""
+    size = draw.integer(5, 8)
+    training = counters(draw, N=3 * size + 2, batch_size=size, n_s=4, cycles=1)  # eight updates, two epochs
+    training.lr_max = TINY
+    use = use_of_examples(student, training, draw.generator(), watched=True)
+    for count in training.counts:
+        rest = round(count / 4)  # epochs, if all is well
+        got = in_units(use, float(count))
+        # Each time an example adds 1/size where it was in a whole batch, and 1/2 where it was one of the two left.
+        known = [(rest - k) / size + k / 2 for k in range(rest + 1)]
+        if bool(torch.stack([(got - value).abs() < 1e-3 for value in known]).any(0).all()):
+            return
+    shown = ", ".join(f"{value:.3g}" for value in sorted(set(round(v, 3) for v in got.tolist())))
+    text = f"batch_size {size}, {len(use)} examples: the sum of 1 / (size of the batch) over {rest} epochs is {shown}"
+    expect(use).all(False, f"{text}; expected {', '.join(f'{value:.3g}' for value in known)}")
+
+
+@train.criterion(points=0.5)
+def new_order_every_epoch(student: Student, draw: Draw) -> None:
+    """Every epoch, the first one too, has the examples in a new random order, so that they meet in new batches."""
+    one_epoch = counters(draw, N=40, batch_size=5, n_s=4, cycles=1)  # eight updates
+    use = use_of_examples(student, one_epoch, draw.generator())
+    blocks = use.reshape(8, 5)
+    same = bool(((blocks - blocks[:, :1]).abs() <= 0.01 * use.abs().max()).all())
+    varies = bool(((use - use[0]).abs() > 0.01 * use.abs().max()).any())  # lr does, so there is something to see
+    expect(use).all(not (same and varies), "the first epoch has the examples in the order of X")
+    # lr rises during two epochs and falls during two: what an example gains in all tells which batches it was in.
+    epochs = counters(draw, N=40, batch_size=5, n_s=16, cycles=1)
+    use = use_of_examples(student, epochs, draw.generator())
+    together = Counter((use / use.abs().max() * 1000).round().long().tolist())
+    again = all(count % 5 == 0 for count in together.values())
+    expect(use).all(not (again and varies), "the same examples meet in the same batches in every epoch")
+
+
+@train.criterion(points=1)
+def number_of_updates(student: Student, draw: Draw) -> None:
+    """There are exactly 2 · n_s · cycles updates; the last epoch is cut where they are done."""
+    whole = counters(draw, N=20, batch_size=4, n_s=5, cycles=1)
+    whole.lr_max = TINY
+    unit = use_of_examples(student, whole, draw.generator()).sum() / whole.updates
+    expect(unit).all(bool(unit != 0), "no example moved its weights")
+    for n_s, cycles in ((3, 1), (1, 2), (2, 3)):
+        training = whole.changed(n_s=n_s, cycles=cycles)
+        use = use_of_examples(student, training, draw.generator(), watched=True)
+        name = f"the number of updates (n_s = {n_s}, cycles = {cycles})"
+        expect(use.sum() / unit, name).close_to(training.updates, rtol=1e-3)
+        told = len(training.noted)
+        text = f"n_s = {n_s}, cycles = {cycles}: on_step was called {told} times, expected {training.updates}"
+        expect(training.noted).all(told in (0, training.updates), text)
+
+
+@train.criterion(points=0.5)
+def on_step_is_told_t_and_lr(student: Student, draw: Draw) -> None:
+    """`on_step(t, lr, cost)` is called after every update: t = 0, 1, 2, … and lr = cyclical_lr(t, …)."""
+    training = counters(draw, N=9, batch_size=3, n_s=2, cycles=2)
+    training.run(student, draw.generator(), watched=True)
+    expect(training.noted).all(bool(training.noted), "on_step was never called")
+    told = training.column(0, "t")
+    expect(told).all(told == list(range(len(told))), f"on_step was given t = {', '.join(f'{t:g}' for t in told)}")
+    lr, expected = (
+        torch.tensor(v, dtype=torch.float64)
+        for v in (training.column(1, "lr"), [training.lr(t) for t in range(len(told))])
+    )
+    expect(lr, "the lr that on_step was given").close_to(expected, rtol=1e-3)
+
+
+@train.criterion(points=0.5)
+def on_step_is_told_the_cost_before(student: Student, draw: Draw) -> None:
+    """`on_step(t, lr, cost)` is given the cost, λ included, that the batch had before the update."""
+    training = whole_set(draw, n_s=1).changed(lam=draw.number(0.1, 0.3))
+    training.run(student, draw.generator(), watched=True)
+    expect(training.noted).all(bool(training.noted), "on_step was never called")
+    loss, penalty = loss_of(training.X, training.y, training.layers), penalty_of(training.layers, training.lam)
+    first = torch.tensor(training.column(2, "cost")[0], dtype=torch.float64)
+    expect(first, "the first cost").close_to(loss + penalty, penalty=penalty, rtol=1e-5)
+
+
+def training_arguments(draw: Draw) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Valid arguments of `train`: those by position, and those by name."""
+    rates = {"lam": 0.1, "lr_min": 0.01, "lr_max": 0.1}
+    return small(draw), {**rates, "batch_size": 9, "n_s": 2, "cycles": 2, "generator": draw.generator()}
+
+
+SMALL_LAYERS = [{"W": shape, "b": shape[1:]} for shape in pairwise(SMALL)]
+
+add_contract(train, training_arguments, [Nested("the layers", SMALL_LAYERS)])
+
+
+# --- Searching λ -----------------------------------------------------------------------------------------------------
+
+log_uniform = Exercise("log_uniform", forbidden=FORBIDDEN)
+
+
+@log_uniform.criterion(points=0.5, contract=True)
+def between_the_bounds(student: Student, draw: Draw) -> None:
+    """Every number lies between low and high."""
+    for low, high in ((1e-5, 1e-1), (draw.number(0.1, 0.2), draw.number(5, 9)), (20.0, 3e4)):
+        got = finite(student.log_uniform(low, high, 2000, draw.generator()), 2000)
+        inside = (got >= low * (1 - 1e-5)) & (got <= high * (1 + 1e-5))
+        expect(got).all(inside, f"a number is not between {low:.4g} and {high:.4g}")
+
+
+@log_uniform.criterion(points=1.5)
+def logarithms_are_uniform(student: Student, draw: Draw) -> None:
+    """Every decade gets the same share: the logarithms of the numbers are uniform between those of the bounds."""
+    n = 4000
+    for low, high in ((1e-5, 1e-1), (draw.number(0.1, 0.2), draw.number(50, 90))):
+        got = finite(student.log_uniform(low, high, n, draw.generator()), n).double()
+        place = (got.clamp(min=1e-30).log() - math.log(low)) / (math.log(high) - math.log(low))
+        for quarter in (0.25, 0.5, 0.75):
+            share = (place < quarter).double().mean().item()
+            # Chance takes a right solution this far off once in 10⁸ times (Hoeffding's inequality).
+            text = f"{share:.0%} of the numbers lie in the lowest {quarter:.0%} of the way from log(low) to log(high)"
+            expect(got).all(abs(share - quarter) < 0.05, text)
+
+
+@log_uniform.criterion(points=0.5)
+def numbers_are_drawn(student: Student, draw: Draw) -> None:
+    """The n numbers are drawn one by one: they differ, and another state of `generator` gives others."""
+    got = finite(student.log_uniform(0.01, 1.0, 50, draw.generator()), 50)
+    expect(got).all(len(set(got.tolist())) > 40, "many of the numbers are the same")
+    other = finite(student.log_uniform(0.01, 1.0, 50, draw.generator()), 50).sort().values
+    alike = torch.isclose(other, got.sort().values.to(other.dtype), rtol=1e-3).double().mean()
+    expect(other).all(bool(alike < 0.5), "two states of the generator give the same numbers")
+
+
+@log_uniform.criterion(points=0.25, contract=True, name="keeps_form")
+def numbers_in_float32(student: Student, draw: Draw) -> None:
+    """The result is a float32 tensor of shape (n,), also for n = 1."""
+    for n in (5, 1):
+        Form("the result", (n,), dtype=torch.float32).check(
+            student.log_uniform(1e-4, 1e-2, n, draw.generator()), torch.float32
+        )
+
+
+# --- Update rules ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Rule:
+    """An update rule: what PyTorch calls it, and its constants."""
+
+    exercise: Exercise
+    optimiser: type[torch.optim.Optimizer]
+    constants: Callable[[Draw], dict[str, Any]]
+    fixed: dict[str, Any] = field(default_factory=dict)  # what else PyTorch's optimiser has to be told
+
+    def step(
+        self, student: Student, theta: Tensor, grad: Tensor, state: Any, constants: dict[str, Any]
+    ) -> tuple[Tensor, Any]:
+        """The student's new θ, finite and of θ's shape, and the handle of the new state."""
+        result = student.call(self.exercise.name, theta, grad, state, **constants)
+        new_theta, new_state = expect(result).parts("theta", "state")
+        return finite(new_theta, *theta.shape, name="theta"), new_state
+
+    def path(self, student: Student, theta: Tensor, gradients: Sequence[Tensor], constants: dict[str, Any]) -> Tensor:
+        """The student's θ after every step, (steps, …)."""
+        state, path = None, []
+        for grad in gradients:
+            theta, state = self.step(student, theta, grad, state, constants)
+            path.append(theta)
+        return torch.stack(path)
+
+    def right_path(self, theta: Tensor, gradients: Sequence[Tensor], constants: dict[str, Any]) -> Tensor:
+        """PyTorch's θ after every step."""
+        leaf, path = theta.detach().clone(), []
+        optimiser = self.optimiser([leaf], **constants, **self.fixed)  # type: ignore[call-arg]
+        for grad in gradients:
+            leaf.grad = grad.clone()
+            optimiser.step()
+            path.append(leaf.detach().clone())
+        return torch.stack(path)
+
+
+def add_step_criteria(rule: Rule) -> None:
+    """The first step, many steps, and states that are values."""
+    exercise, name = rule.exercise, rule.optimiser.__name__
+
+    def start(draw: Draw, steps: int) -> tuple[Tensor, list[Tensor], dict[str, Any]]:
+        gradients = [away_from_zero(draw, 4, 3) for _ in range(steps)]
+        return draw.normal(4, 3), gradients, rule.constants(draw)
+
+    @exercise.criterion(points=0.5)
+    def first_step(student: Student, draw: Draw) -> None:
+        """The first step, whose state is None."""
+        for _ in range(2):
+            theta, gradients, constants = start(draw, 1)
+            got = rule.path(student, theta, gradients, constants) - theta
+            expected = rule.right_path(theta, gradients, constants) - theta
+            expect(got, "theta after one step, less theta before,").close_to(
+                expected, single=True, because=f"torch.optim.{name}"
+            )
+
+    @exercise.criterion(points=1)
+    def many_steps(student: Student, draw: Draw) -> None:
+        """Later steps use what the state remembers (up to a factor by which the first step is wrong)."""
+        for steps in (2, 8):
+            theta, gradients, constants = start(draw, steps)
+            got = rule.path(student, theta, gradients, constants) - theta
+            expected = rule.right_path(theta, gradients, constants) - theta
+            factor = float((got[0] * expected[0]).sum() / (expected[0] ** 2).sum()) or 1.0
+            scaled = got / factor
+            if not bool((scaled[0] - expected[0]).norm() <= 1e-6 * expected[0].norm()):
+                scaled = got  # the first step is wrong in another way
+            # In units of lr, so that the tolerance is the same whatever lr is.
+            what = f"(theta after each of {steps} steps, less the first theta) / lr"
+            because = f"torch.optim.{name}"
+            expect(scaled / constants["lr"], what).close_to(expected / constants["lr"], single=True, because=because)
+
+    @exercise.criterion(points=0.25)
+    def every_constant_counts(student: Student, draw: Draw) -> None:
+        """The constants given are used: other ones give other steps, in the same way as they should."""
+        theta, gradients, constants = start(draw, 3)
+        other = rule.constants(draw)
+        base, right_base = (
+            run(theta, gradients, constants) - theta for run in (lambda *a: rule.path(student, *a), rule.right_path)
+        )
+        changes = [{key: value} for key, value in other.items() if key != "betas"]
+        if "betas" in other:
+            (a, b), (c, d) = constants["betas"], other["betas"]
+            changes += [{"betas": (c, b)}, {"betas": (a, d)}]
+        for change in changes:
+            changed = {**constants, **change}
+            got = rule.path(student, theta, gradients, changed) - theta
+            right = rule.right_path(theta, gradients, changed) - theta
+            if bool((right - right_base).norm() > 1e-3 * right_base.norm()):
+                (key,) = change
+                expect(got).all(bool((got - base).norm() > 1e-6 * base.norm()), f"{key} makes no difference")
+
+    @exercise.criterion(points=0.25, contract=True)
+    def states_are_values(student: Student, draw: Draw) -> None:
+        """An old state may be used again: a step does not change the state that it is given."""
+        theta, gradients, constants = start(draw, 5)
+        state = None
+        for grad in gradients[:3]:
+            theta, state = rule.step(student, theta, grad, state, constants)
+        expect(theta).all(bool((theta != 0).any()), "theta is 0")
+        once, next_state = rule.step(student, theta, gradients[3], state, constants)
+        rule.step(student, once, gradients[4], next_state, constants)
+        again, _ = rule.step(student, theta, gradients[3], state, constants)
+        because = "the first time"
+        expect(again, "theta after a step from the same state a second time").close_to(once, because=because)
+
+    add_contract(
+        exercise,
+        lambda draw: ((draw.normal(4, 3), away_from_zero(draw, 4, 3), None), rule.constants(draw)),
+        [Form("theta", (4, 3)), Opaque("state")],
+        points=0.25,
+    )
+
+
+momentum_step = Exercise("momentum_step", forbidden=FORBIDDEN, opaque=(1,))
+MOMENTUM = Rule(
+    momentum_step,
+    torch.optim.SGD,
+    lambda draw: {"lr": draw.number(0.05, 0.5), "momentum": draw.number(0.6, 0.95)},
+)
+add_step_criteria(MOMENTUM)
+
+nesterov_step = Exercise("nesterov_step", forbidden=FORBIDDEN, opaque=(1,))
+NESTEROV = Rule(nesterov_step, torch.optim.SGD, MOMENTUM.constants, {"nesterov": True})
+add_step_criteria(NESTEROV)
+
+rmsprop_step = Exercise("rmsprop_step", forbidden=FORBIDDEN, opaque=(1,))
+RMSPROP = Rule(
+    rmsprop_step,
+    torch.optim.RMSprop,
+    lambda draw: {"lr": draw.number(0.05, 0.5), "alpha": draw.number(0.8, 0.95), "eps": 1e-12},
+)
+add_step_criteria(RMSPROP)
+
+adam_step = Exercise("adam_step", forbidden=FORBIDDEN, opaque=(1,))
+ADAM = Rule(
+    adam_step,
+    torch.optim.Adam,
+    lambda draw: {
+        "lr": draw.number(0.05, 0.5),
+        "betas": (draw.number(0.5, 0.7), draw.number(0.9, 0.98)),
+        "eps": 1e-12,
+    },
+)
+add_step_criteria(ADAM)
+
+
+def add_eps_criterion(rule: Rule) -> None:
+    """Where ε goes, for a rule that divides by a root."""
+
+    @rule.exercise.criterion(points=0.5)
+    def eps_is_added_to_the_root(student: Student, draw: Draw) -> None:
+        """ε is added to the root, not under it: with a large ε its place shows (up to a factor of the steps)."""
+        gradients, constants = [away_from_zero(draw, 4, 3) for _ in range(4)], rule.constants(draw)
+        theta, eps = draw.normal(4, 3), draw.number(0.5, 1)
+        (small, right_small), (large, right_large) = (
+            (
+                rule.path(student, theta, gradients, {**constants, "eps": e})[0] - theta,
+                rule.right_path(theta, gradients, {**constants, "eps": e})[0] - theta,
+            )
+            for e in (1e-12, eps)
+        )
+        expect(small).all(small != 0, "theta did not move")
+        name = f"the first step with eps = {eps:.2f}, as a part of that with a tiny eps,"
+        got, expected = large / small, right_large / right_small
+        if not bool((small - right_small).norm() <= 1e-3 * right_small.norm()):
+            # The first step is wrong, which is the business of other criteria: whatever its root is.
+            roots = [(constants["lr"] * gradients[0] / small).abs()]
+            for beta in (constants.get("alpha", 0.0), *constants.get("betas", ())):
+                roots += [math.sqrt(1 - beta) * gradients[0].abs(), (1 - beta) * gradients[0] ** 2]
+            expected = nearest(got, [expected, *(root / (root + eps) for root in roots)])
+        expect(got, name).close_to(expected, single=True)
+
+
+add_eps_criterion(RMSPROP)
+add_eps_criterion(ADAM)
+
+
+# --- Batch normalisation ---------------------------------------------------------------------------------------------
+
+NO_EPS = 1e-12  # so small that its place does not show
+
+batch_norm_forward = Exercise("batch_norm_forward", forbidden=FORBIDDEN, opaque=(1,))
+
+Statistics = dict[str, Tensor]
+
+
+@dataclass
+class Batch:
+    """What goes into batch normalisation: S (N, m), gamma (m,), beta (m,)."""
+
+    S: Tensor
+    gamma: Tensor
+    beta: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of every column of S."""
+        return sum(self.S) / len(self.S)  # type: ignore[return-value]
+
+    @property
+    def var(self) -> Tensor:
+        """The mean squared distance from it."""
+        return sum((row - self.mean) ** 2 for row in self.S) / len(self.S)  # type: ignore[return-value]
+
+    @property
+    def plain(self) -> Batch:
+        """The same with gamma = 1 and beta = 0."""
+        return Batch(self.S, torch.ones_like(self.gamma), torch.zeros_like(self.beta))
+
+    def forward(
+        self, student: Student, running: Statistics | None, *, training: bool, **named: float
+    ) -> tuple[Tensor, Any, Any]:
+        """The student's out, finite, and the cache and the running statistics; eps is tiny if not given."""
+        given = {"eps": NO_EPS, **named}
+        result = student.batch_norm_forward(self.S, self.gamma, self.beta, running, training=training, **given)
+        out, cache, running = expect(result).parts("out", "cache", "running")
+        return finite(out, *self.S.shape, name="out"), cache, running
+
+
+def batch(draw: Draw, N: int | None = None, m: int | None = None) -> Batch:
+    """A batch whose columns differ in mean and spread, with gamma and beta that change something."""
+    N, m = N or draw.integer(8, 13), m or draw.integer(3, 7)
+    S = draw.normal(N, m) * draw.uniform(0.5, 3, m) + draw.uniform(-4, 4, m)
+    return Batch(S, away_from_zero(draw, m), away_from_zero(draw, m))
+
+
+def statistics(draw: Draw, m: int) -> Statistics:
+    """Running statistics that are neither 0 nor 1, nor near those of a `batch`."""
+    return {"mean": 5 + draw.uniform(1, 2, m), "var": draw.uniform(0.1, 0.4, m)}
+
+
+def statistic(running: Any, key: str, m: int) -> Tensor:
+    """One of the running statistics that were returned."""
+    return entry([running], 0, key, (m,), "running")
+
+
+@batch_norm_forward.criterion(points=1)
+def normalises_every_feature(student: Student, draw: Draw) -> None:
+    """In training every column less its mean, divided by its standard deviation (N or N − 1; γ = 1, β = 0)."""
+    b = batch(draw)
+    N = len(b.S)
+    expected = (b.S - b.mean) / b.var.sqrt()
+    for running in (None, statistics(draw, len(b.gamma))):
+        out, _, _ = b.plain.forward(student, running, training=True)
+        got = apart_from_factor(out, expected, math.sqrt(N / (N - 1)), name="out")
+        expect(got, "out").close_to(expected, because="the batch's own statistics", sizes={"N": N})
+
+
+@batch_norm_forward.criterion(points=0.5)
+def variance_is_divided_by_N(student: Student, draw: Draw) -> None:
+    """The variance that normalises is the mean squared distance, divided by N; of a single example it is 0."""
+    b = batch(draw)
+    out, _, _ = b.plain.forward(student, None, training=True)
+    expect((out**2).mean(0), "the mean square of a column of out").close_to(torch.ones_like(b.gamma))
+    one = Batch(b.S[:1], b.gamma, b.beta).plain
+    out, _, _ = one.forward(student, None, training=True, eps=1e-5)
+    expect(out, "out for a single example").close_to(torch.zeros_like(out), atol=1e-6, because="S less its mean")
+
+
+@batch_norm_forward.criterion(points=1)
+def gamma_and_beta(student: Student, draw: Draw) -> None:
+    """γ scales and β shifts every column, in training and afterwards: out = γ · (out for γ = 1, β = 0) + β."""
+    b = batch(draw)
+    running = statistics(draw, len(b.gamma))
+    for training in (True, False):
+        plain, _, _ = b.plain.forward(student, running, training=training)
+        expect(plain).all(bool((plain != 0).any()), "out is 0")
+        out, _, _ = b.forward(student, running, training=training)
+        expect(out, f"out (training={training})").close_to(torch.stack([b.gamma * row + b.beta for row in plain]))
+
+
+@batch_norm_forward.criterion(points=0.5)
+def eps_is_under_the_root(student: Student, draw: Draw) -> None:
+    """ε is added to the variance, under the root: with a large ε its place shows."""
+    b, eps = batch(draw), draw.number(0.5, 1)
+    running = statistics(draw, len(b.gamma))
+    for training in (True, False):
+        tiny, _, _ = b.plain.forward(student, running, training=training)
+        large, _, _ = b.plain.forward(student, running, training=training, eps=eps)
+        # By what you divide, a tiny eps shows; whether that is right is the business of other criteria.
+        std = (b.S[0] - b.S[1]) / (tiny[0] - tiny[1])
+        ratio = (large[0] - large[1]) / (tiny[0] - tiny[1])
+        name = f"the spread of out with eps = {eps:.2f}, as a part of that with a tiny eps (training={training}),"
+        expect(ratio, name).close_to(torch.sqrt(std**2 / (std**2 + eps)), because="√(var / (var + eps))")
+
+
+@batch_norm_forward.criterion(points=1)
+def first_batch_starts_the_statistics(student: Student, draw: Draw) -> None:
+    """Where running is None, the first training batch's mean and variance are the running statistics."""
+    b = batch(draw)
+    _, _, running = b.forward(student, None, training=True)
+    mean, var = (statistic(running, key, len(b.gamma)) for key in ("mean", "var"))
+    expect(mean, "running['mean']").close_to(b.mean, because="the batch's own")
+    # Its divisor, N or N − 1, and a missing square are the business of another criterion.
+    N, kinds = len(b.S), [b.var, b.var.sqrt()]
+    known = [k * d for k in kinds for d in (1.0, N / (N - 1), math.sqrt(N / (N - 1)))]
+    if not any(bool((var - k).norm() <= 1e-6 * k.norm()) for k in known):
+        expect(var, "running['var']").close_to(b.var, because="the batch's own")
+
+
+@batch_norm_forward.criterion(points=1)
+def running_average(student: Student, draw: Draw) -> None:
+    """A training batch moves the running mean to decay · old + (1 − decay) · batch, and the variance alike."""
+    b = batch(draw)
+    m = len(b.gamma)
+    for decay in (draw.number(0.6, 0.8), 0.9):
+        olds = [statistics(draw, m) for _ in range(2)]
+        news = [b.forward(student, old, training=True, decay=decay)[2] for old in olds]
+        for old, new in zip(olds, news, strict=True):
+            expected = decay * old["mean"] + (1 - decay) * b.mean
+            expect(statistic(new, "mean", m), f"running['mean'] with decay = {decay:.2f}").close_to(expected)
+        # Two old variances and one batch: the difference tells the weight of the old, whatever the batch's is.
+        moved = statistic(news[0], "var", m) - statistic(news[1], "var", m)
+        name = f"the difference between running['var'] from two old ones, with decay = {decay:.2f},"
+        expect(moved, name).close_to(decay * (olds[0]["var"] - olds[1]["var"]), because="decay times theirs")
+
+
+@batch_norm_forward.criterion(points=0.5)
+def running_variance(student: Student, draw: Draw) -> None:
+    """What is averaged is the batch's variance: divided by N, without ε, no standard deviation."""
+    b, decay = batch(draw), draw.number(0.6, 0.8)
+    m = len(b.gamma)
+    old = statistics(draw, m)
+    _, _, start = b.forward(student, None, training=True, eps=0.1)
+    got = apart_from_factor(statistic(start, "var", m), b.var, 1 / (1 - 0.9), name="running['var']")
+    expect(got, "running['var'] of the first batch").close_to(b.var, sizes={"N": len(b.S), "N − 1": len(b.S) - 1})
+    _, _, new = b.forward(student, old, training=True, decay=decay, eps=0.1)
+    new_mean, new_var = (statistic(new, key, m) for key in ("mean", "var"))
+    # The weight of the batch, as the running mean shows it: a wrong one is the business of another criterion.
+    weight = (new_mean - old["mean"]) / (b.mean - old["mean"])
+    expected = old["var"] + weight * (b.var - old["var"])
+    if bool((weight.abs() < 1e-9).any()):  # never updated
+        return
+    expect(new_var, "running['var']").close_to(expected, because=f"the old one moved by {weight[0]:.2f} of the way")
+
+
+@batch_norm_forward.criterion(points=1)
+def afterwards_uses_running(student: Student, draw: Draw) -> None:
+    """With training=False the running statistics normalise, whatever the batch is (γ = 1, β = 0)."""
+    b = batch(draw)
+    running = statistics(draw, len(b.gamma))
+    for rows in (slice(None), slice(0, 1), slice(2, 5)):
+        part = Batch(b.S[rows], b.gamma, b.beta).plain
+        out, _, _ = part.forward(student, running, training=False)
+        expected = torch.stack([(row - running["mean"]) / running["var"].sqrt() for row in part.S])
+        expect(out, f"out for {len(part.S)} examples").close_to(expected)
+
+
+@batch_norm_forward.criterion(points=0.5)
+def afterwards_running_stays(student: Student, draw: Draw) -> None:
+    """With training=False the running statistics are returned as they were."""
+    b = batch(draw)
+    running = statistics(draw, len(b.gamma))
+    out, _, after = b.forward(student, running, training=False)
+    expect(out).all(bool((out != 0).any()), "out is 0")
+    for key, value in running.items():
+        expect(statistic(after, key, len(b.gamma)), f"running[{key!r}]").close_to(value, because="that given")
+
+
+def batch_norm_arguments(draw: Draw, running: bool = True) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Valid arguments of `batch_norm_forward`: those by position, and those by name."""
+    old = {"mean": draw.normal(4), "var": draw.uniform(0.5, 2, 4)}
+    return (draw.normal(9, 4), draw.normal(4), draw.normal(4), old if running else None), {"training": running}
+
+
+BATCH_NORM_RESULTS = [Form("out", (9, 4)), Opaque("cache"), Nested("running", {"mean": (4,), "var": (4,)})]
+
+add_contract(batch_norm_forward, batch_norm_arguments, BATCH_NORM_RESULTS)
+
+
+batch_norm_backward = Exercise("batch_norm_backward", forbidden=FORBIDDEN, leans_on=("batch_norm_forward",))
+
+BACKWARD_NAMES = ("grad_S", "grad_gamma", "grad_beta")
+
+
+class BatchNormPasses:
+    """A forward and a backward pass through batch normalisation by the student, with a random upstream gradient.
+
+    With the upstream gradient of a plain sum, or of a sum of squares, the gradient with respect to S would be
+    nearly 0, and wrong formulas would pass.
+    """
+
+    def __init__(self, student: Student, draw: Draw, b: Batch, eps: float = NO_EPS, **named: float) -> None:
+        self.student, self.batch, self.eps = student, b, eps
+        self.out, cache, _ = b.forward(student, None, training=True, eps=eps, **named)
+        self.upstream = draw.normal(*b.S.shape)
+        result = student.batch_norm_backward(self.upstream, cache)
+        self.results = expect(result).parts(*BACKWARD_NAMES)
+        leaves = [v.clone().requires_grad_() for v in (b.S, b.gamma, b.beta)]
+        out = leaves[1] * normalised(leaves[0], eps) + leaves[2]
+        self.expected = dict(zip(BACKWARD_NAMES, torch.autograd.grad(out, leaves, self.upstream), strict=True))
+        self.follows = bool((self.out - out.detach()).norm() <= 1e-6 * out.detach().norm())  # the forward pass is right
+
+    def got(self, name: str) -> Tensor:
+        """One of the student's gradients."""
+        return finite(self.results[BACKWARD_NAMES.index(name)], *self.expected[name].shape, name=name)
+
+    def check(self, name: str) -> None:
+        """One of the gradients is right, for the forward pass that the student wrote."""
+        got = self.got(name)
+        try:
+            expect(got, name).close_to(self.expected[name], because="autograd's result", sizes={"N": len(self.batch.S)})
+        except Unmet:
+            if self.follows or not self._fits_the_own_output(got, name):
+                raise
+
+    def _fits_the_own_output(self, got: Tensor, name: str) -> bool:
+        """Whether a gradient is that of what the student's forward pass computes, by formula or by small steps."""
+        b = self.batch
+        plain, _, _ = b.plain.forward(self.student, None, training=True, eps=self.eps)
+        centred = b.S - b.S.mean(0)
+        inverse_std = (plain * centred).sum(0) / (centred**2).sum(0)
+        along = self.upstream - self.upstream.mean(0) - plain * (self.upstream * plain).mean(0)
+        formula = {
+            "grad_S": b.gamma * inverse_std * along,
+            "grad_gamma": (self.upstream * plain).sum(0),
+            "grad_beta": self.upstream.sum(0),
+        }[name]
+        if bool((got - formula).norm() <= 1e-5 * formula.norm()):
+            return True
+        place = {"grad_S": "S", "grad_gamma": "gamma", "grad_beta": "beta"}[name]
+        for j in range(4):
+            direction = torch.sin(torch.arange(got.numel()) * 1.7 + j).reshape(got.shape).double()
+            values = []
+            for h in (1e-6, -1e-6):
+                moved = replace(b, **{place: getattr(b, place) + h * direction})
+                out, _, _ = moved.forward(self.student, None, training=True, eps=self.eps)
+                values.append((out * self.upstream).sum())
+            slope = (values[0] - values[1]) / 2e-6
+            if not bool((slope - (got * direction).sum()).abs() <= 1e-5 * (1 + slope.abs())):
+                return False
+        return True
+
+
+@batch_norm_backward.criterion(points=0.5)
+def gradient_of_beta(student: Student, draw: Draw) -> None:
+    """The gradient with respect to β."""
+    BatchNormPasses(student, draw, batch(draw)).check("grad_beta")
+
+
+@batch_norm_backward.criterion(points=1)
+def gradient_of_gamma(student: Student, draw: Draw) -> None:
+    """The gradient with respect to γ."""
+    BatchNormPasses(student, draw, batch(draw)).check("grad_gamma")
+
+
+@batch_norm_backward.criterion(points=2)
+def gradient_of_S(student: Student, draw: Draw) -> None:
+    """The gradient with respect to S: directly, through the mean and through the variance."""
+    for _ in range(2):
+        BatchNormPasses(student, draw, batch(draw)).check("grad_S")
+
+
+@batch_norm_backward.criterion(points=0.5, contract=True)
+def path_through_the_mean(student: Student, draw: Draw) -> None:
+    """A number added to a whole column of S changes nothing, so the gradients of a column add up to 0."""
+    passes = BatchNormPasses(student, draw, batch(draw))
+    got = passes.got("grad_S")
+    expect(got).all(bool((got != 0).any()), "grad_S is 0")
+    floor = 1e-8 * float(got.abs().max())
+    expect(got.sum(0), "the sum of a column of grad_S").close_to(torch.zeros_like(got[0]), atol=floor)
+
+
+@batch_norm_backward.criterion(points=0.5, contract=True)
+def path_through_the_variance(student: Student, draw: Draw) -> None:
+    """A column of S stretched about its mean changes nothing, so grad_S is orthogonal to S less its mean."""
+    passes = BatchNormPasses(student, draw, batch(draw))
+    got, S = passes.got("grad_S"), passes.batch.S
+    expect(got).all(bool((got != 0).any()), "grad_S is 0")
+    centred = (S - S.mean(0)) / S.std(0)
+    product, floor = (got * centred).sum(0), 1e-8 * float(got.abs().max())
+    name = "for each column the sum of grad_S · (S − mean) / std"
+    expect(product, name).close_to(torch.zeros_like(got[0]), atol=floor)
+
+
+def batch_norm_gradients(
+    student: Student, draw: Draw, layout: Callable[[Tensor], Tensor] = lambda t: t
+) -> list[Tensor]:
+    """The student's three gradients for a small batch; `layout` is applied to the upstream gradient."""
+    positional, _ = batch_norm_arguments(draw)
+    result = student.batch_norm_forward(*positional, training=True)
+    _, cache, _ = expect(result).parts("out", "cache", "running")
+    return list(expect(student.batch_norm_backward(layout(draw.normal(9, 4)), cache)).parts(*BACKWARD_NAMES))
+
+
+@batch_norm_backward.criterion(points=0.5, contract=True, name="keeps_form")
+def gradients_keep_form(student: Student, draw: Draw) -> None:
+    """Results have the documented shapes, and the dtype of the inputs (float32 and float64)."""
+    forms = Form("grad_S", (9, 4)), Form("grad_gamma", (4,)), Form("grad_beta", (4,))
+    for dtype in (torch.float64, torch.float32):
+        draw.dtype = dtype
+        for form, value in zip(forms, batch_norm_gradients(student, draw), strict=True):
+            form.check(value, dtype)
+
+
+@batch_norm_backward.criterion(points=0.5, contract=True, name="leaves_arguments_alone")
+def upstream_is_left_alone(student: Student, draw: Draw) -> None:
+    """The function does not change the arguments it is given."""
+    for _ in range(3):
+        batch_norm_gradients(student, draw)
+        unchanged_arguments(student.calls[-1])
+
+
+# --- A network with batch normalisation ------------------------------------------------------------------------------
+
+forward_bn = Exercise("forward_bn", forbidden=FORBIDDEN, opaque=(1,))
+
+
+def bn_scores(student: Student, X: Tensor, layers: Layers, running: Any, *, training: bool) -> tuple[Tensor, Any]:
+    """The student's scores, of the right shape and finite, and running statistics."""
+    result = student.forward_bn(X, layers, running, training=training)
+    scores, _, running = expect(result).parts("scores", "cache", "running")
+    return finite(scores, len(X), len(layers[-1]["b"]), name="the scores"), running
+
+
+def batch_statistics(X: Tensor, layers: Layers) -> list[Statistics]:
+    """Mean and variance of S = HW + b in every hidden layer."""
+    found = []
+    for H, layer in zip([X, *(z.clamp(min=0) for z in relu_inputs(X, layers))], layers[:-1], strict=False):
+        S = H @ layer["W"] + layer["b"]
+        found.append({"mean": S.mean(0), "var": ((S - S.mean(0)) ** 2).mean(0)})
+    return found
+
+
+def scores_with(X: Tensor, layers: Layers, running: list[Statistics]) -> Tensor:
+    """The scores of a network that is normalised with given statistics."""
+    H = X
+    for layer, known in zip(layers[:-1], running, strict=True):
+        S = (H @ layer["W"] + layer["b"] - known["mean"]) / torch.sqrt(known["var"] + 1e-5)
+        H = torch.relu(layer["gamma"] * S + layer["beta"])
+    return H @ layers[-1]["W"] + layers[-1]["b"]
+
+
+def network_statistics(draw: Draw, layers: Layers) -> list[Statistics]:
+    """Running statistics for every hidden layer, unlike those of any batch."""
+    return [{"mean": draw.normal(len(h["b"])), "var": draw.uniform(0.5, 2, len(h["b"]))} for h in layers[:-1]]
+
+
+@forward_bn.criterion(points=1)
+def scores_in_training(student: Student, draw: Draw) -> None:
+    """In training S = HW + b is normalised by its batch, then scaled and shifted, then goes through the ReLU."""
+    for _ in range(2):
+        p = problem(draw, 2, bn=True)
+        scores, _ = bn_scores(student, p.X, p.layers, None, training=True)
+        expect(scores, "the scores").close_to(scores_of(p.X, p.layers), single=True)
+
+
+@forward_bn.criterion(points=0.5, name="many_layers")
+def many_normalised_layers(student: Student, draw: Draw) -> None:
+    """Any number of layers, each of another size; running may be given."""
+    for count in (3, 5):
+        p = problem(draw, count, bn=True)
+        scores, _ = bn_scores(student, p.X, p.layers, network_statistics(draw, p.layers), training=True)
+        expect(scores, "the scores").close_to(scores_of(p.X, p.layers), single=True)
+
+
+@forward_bn.criterion(points=0.5, name="first_batch_starts_the_statistics")
+def first_batch_starts_every_layers(student: Student, draw: Draw) -> None:
+    """Where running is None, the batch's mean and variance of S start the statistics of every hidden layer."""
+    p = problem(draw, 3, bn=True)
+    _, running = bn_scores(student, p.X, p.layers, None, training=True)
+    expect_statistics(running, batch_statistics(p.X, p.layers), "the batch's own")
+
+
+def expect_statistics(running: Any, expected: list[Statistics], because: str) -> None:
+    """The running statistics of all hidden layers are the expected ones."""
+    for k, known in enumerate(expected):
+        for key, value in known.items():
+            got = entry(running, k, key, value.shape, "running")
+            expect(got, f"running[{k}][{key!r}]").close_to(value, single=True, because=because)
+
+
+@forward_bn.criterion(points=0.5, name="running_average")
+def running_average_of_every_layer(student: Student, draw: Draw) -> None:
+    """A training batch moves the statistics of every hidden layer: 0.9 · old + 0.1 · batch."""
+    p = problem(draw, 3, bn=True)
+    old = network_statistics(draw, p.layers)
+    _, new = bn_scores(student, p.X, p.layers, old, training=True)
+    now = batch_statistics(p.X, p.layers)
+    expected = [{k: 0.9 * o[k] + 0.1 * n[k] for k in o} for o, n in zip(old, now, strict=True)]
+    expect_statistics(new, expected, "0.9 · old + 0.1 · batch")
+
+
+@forward_bn.criterion(points=1)
+def scores_afterwards(student: Student, draw: Draw) -> None:
+    """With training=False every hidden layer is normalised by its running statistics, whatever the batch is."""
+    for count in (2, 4):
+        p = problem(draw, count, bn=True)
+        running = network_statistics(draw, p.layers)
+        expected = scores_with(p.X, p.layers, running)
+        for rows in (slice(None), slice(3, 4)):
+            scores, _ = bn_scores(student, p.X[rows], p.layers, running, training=False)
+            expect(scores, f"the scores of {len(scores)} examples").close_to(expected[rows], single=True)
+
+
+@forward_bn.criterion(points=0.5)
+def statistics_stay_afterwards(student: Student, draw: Draw) -> None:
+    """With training=False the running statistics are returned as they were."""
+    p = problem(draw, 3, bn=True)
+    running = network_statistics(draw, p.layers)
+    scores, after = bn_scores(student, p.X, p.layers, running, training=False)
+    expect(scores).all(bool((scores != 0).any()), "the scores are 0")
+    expect_statistics(after, running, "those given")
+
+
+SMALL_STATISTICS = [{"mean": (d,), "var": (d,)} for d in SMALL[1:-1]]
+
+
+def forward_bn_arguments(draw: Draw) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Valid arguments of `forward_bn`: those by position, and those by name."""
+    X, _, layers = small(draw, bn=True)
+    return (X, layers, network_statistics(draw, layers)), {"training": True}
+
+
+add_contract(
+    forward_bn,
+    forward_bn_arguments,
+    [Form("the scores", (9, 3)), Opaque("cache"), Nested("running", SMALL_STATISTICS)],
+)
+
+
+backward_bn = Exercise("backward_bn", forbidden=FORBIDDEN, leans_on=("forward_bn",))
+
+
+@backward_bn.criterion(points=1)
+def gradients_of_gamma_and_beta(student: Student, draw: Draw) -> None:
+    """The gradients of γ and β of every hidden layer (λ = 0; up to the factor of the last layer's)."""
+    passes = Passes(student, problem(draw, 3, bn=True), bn=True)
+    for k in (1, 0):
+        for key in ("beta", "gamma"):
+            passes.check(k, key, as_the_last=True)
+
+
+@backward_bn.criterion(points=1)
+def weights_of_hidden_layers(student: Student, draw: Draw) -> None:
+    """The gradient of W goes back through ReLU and normalisation (λ = 0; up to the factor of the last layer's)."""
+    for count in (2, 4):
+        passes = Passes(student, problem(draw, count, bn=True), bn=True)
+        for k in reversed(range(count - 1)):
+            passes.check(k, "W", as_the_last=True)
+
+
+@backward_bn.criterion(points=0.5, contract=True)
+def hidden_biases_have_no_effect(student: Student, draw: Draw) -> None:
+    """A hidden b is taken away with the mean, so its gradient is 0 up to rounding."""
+    passes = Passes(student, problem(draw, 3, bn=True), bn=True)
+    for k in (1, 0):
+        got = passes.got(k, "b")
+        expect(got, f"gradients[{k}]['b']").close_to(torch.zeros_like(got), atol=1e-9)
+
+
+add_gradient_criteria(backward_bn, bn=True)
+
+
+# --- Dropout ---------------------------------------------------------------------------------------------------------
+
+dropout_forward = Exercise("dropout_forward", forbidden=FORBIDDEN, opaque=(1,))
+
+
+def dropped_out(
+    student: Student, H: Tensor, p: float, generator: torch.Generator, *, training: bool = True
+) -> tuple[Tensor, Any]:
+    """The student's output, finite and of H's shape, and the handle of the cache."""
+    out, cache = expect(student.dropout_forward(H, p, training=training, generator=generator)).parts("out", "cache")
+    return finite(out, *H.shape, name="out"), cache
+
+
+@dropout_forward.criterion(points=1)
+def entries_are_dropped_or_scaled(student: Student, draw: Draw) -> None:
+    """In training an entry becomes 0 or stays as it is, but for one factor that is the same for all that stay."""
+    H = away_from_zero(draw, 30, 20)
+    for p in (draw.number(0.2, 0.4), draw.number(0.6, 0.8)):
+        out, _ = dropped_out(student, H, p, draw.generator())
+        stays = out != 0
+        some = bool(stays.any()) and not bool(stays.all())
+        expect(out).all(some, "no entry is dropped" if bool(stays.any()) else "every entry is dropped")
+        ratio = (out / H)[stays]
+        one = ((ratio - ratio[0]).abs() <= 1e-6 * ratio[0].abs()) & (ratio > 0)
+        expect(out).all(one, "the entries that stay are not all multiplied by one factor")
+
+
+def dropped_often(student: Student, H: Tensor, p: float, generator: torch.Generator, times: int) -> Tensor:
+    """The student's outputs of several calls, (times, N, m)."""
+    return torch.stack([dropped_out(student, H, p, generator)[0] for _ in range(times)])
+
+
+@dropout_forward.criterion(points=1)
+def expectation_is_kept(student: Student, draw: Draw) -> None:
+    """The entries that stay are divided by 1 − p, so that the mean of an entry over all draws is what it was."""
+    H, generator = away_from_zero(draw, 30, 20), draw.generator()
+    for p in (draw.number(0.2, 0.35), draw.number(0.65, 0.8)):
+        out = dropped_often(student, H, p, generator, 10)
+        stays = out != 0
+        expect(out).all(bool(stays.any()), "every entry is dropped")
+        # Should p be taken for the probability of staying, that is the business of another criterion.
+        share = min((1 - p, p), key=lambda share: abs(stays.double().mean().item() - share))
+        factor = (out / H)[stays].double().mean()
+        expect(factor, f"the factor of the entries that stay, for p = {p:.2f},").close_to(1 / share)
+
+
+@dropout_forward.criterion(points=1)
+def p_is_the_probability_of_dropping(student: Student, draw: Draw) -> None:
+    """About p of all entries are dropped; with p = 0 none is."""
+    H, generator = away_from_zero(draw, 30, 20), draw.generator()
+    for p in (draw.number(0.15, 0.3), draw.number(0.7, 0.85)):
+        share = (dropped_often(student, H, p, generator, 40) == 0).double().mean().item()
+        # Chance never takes a right solution this far off, not even one that drops whole rows (Hoeffding: 10⁻⁵).
+        expect(H).all(abs(share - p) < 0.08, f"p = {p:.2f}, but {share:.2f} of the entries are dropped")
+    out, _ = dropped_out(student, H, 0.0, generator)
+    expect(out).all(out != 0, "p = 0, but an entry is dropped")
+
+
+@dropout_forward.criterion(points=0.5)
+def each_entry_has_its_own_draw(student: Student, draw: Draw) -> None:
+    """Within a row and within a column some entries are dropped and some are not; another call drops others."""
+    H = away_from_zero(draw, 40, 40)
+    generator = draw.generator()
+    (first, _), (second, _) = (dropped_out(student, H, 0.5, generator) for _ in range(2))
+    stays = first != 0
+    for axis, what in ((0, "column"), (1, "row")):
+        whole = (stays.all(axis) | ~stays.any(axis)).double().mean().item()
+        expect(first).all(whole < 1, f"every {what} is dropped or kept as a whole")
+    same = torch.equal(stays, second != 0)
+    expect(first).all(not same, "a second call with the same generator, which has moved on, drops the same entries")
+
+
+@dropout_forward.criterion(points=1)
+def nothing_happens_afterwards(student: Student, draw: Draw) -> None:
+    """With training=False the result is H, whatever p is."""
+    for p in (0.0, draw.number(0.3, 0.7)):
+        H = away_from_zero(draw, 9, 7)
+        out, _ = dropped_out(student, H, p, draw.generator(), training=False)
+        expect(out, f"out (training=False, p = {p:.2f})").close_to(H)
+
+
+add_contract(
+    dropout_forward,
+    lambda draw: (
+        (draw.normal(9, 4), 0.4),
+        {"training": True, "generator": torch.Generator().manual_seed(draw.seed % 2**31)},
+    ),
+    [Form("out", (9, 4)), Opaque("cache")],
+    layout=False,  # which entries are dropped is left to chance
+)
+
+
+dropout_backward = Exercise("dropout_backward", forbidden=FORBIDDEN, leans_on=("dropout_forward",))
+
+
+@dropout_backward.criterion(points=1.5)
+def same_entries_as_forward(student: Student, draw: Draw) -> None:
+    """The gradient of a dropped entry is 0; that of another one is the upstream gradient times its factor."""
+    for p in (draw.number(0.2, 0.4), draw.number(0.6, 0.8)):
+        H, upstream = away_from_zero(draw, 12, 9), draw.normal(12, 9)
+        out, cache = dropped_out(student, H, p, draw.generator())
+        factor = out / H  # 0 for what was dropped; as your forward pass has it
+        got = student.dropout_backward(upstream, cache)
+        expect(got).close_to(upstream * factor, because="the upstream gradient times out / H")
+
+
+@dropout_backward.criterion(points=0.5)
+def passes_on_afterwards(student: Student, draw: Draw) -> None:
+    """After a forward pass with training=False the upstream gradient goes through as it is."""
+    H, upstream = away_from_zero(draw, 12, 9), draw.normal(12, 9)
+    out, cache = dropped_out(student, H, 0.5, draw.generator(), training=False)
+    expect(student.dropout_backward(upstream, cache)).close_to(upstream * (out / H))
+
+
+@dropout_backward.criterion(points=0.5, contract=True, name="keeps_form")
+def dropout_gradient_keeps_form(student: Student, draw: Draw) -> None:
+    """The result has the shape and the dtype of the upstream gradient (float32 and float64)."""
+    for dtype in (torch.float64, torch.float32):
+        draw.dtype = dtype
+        _, cache = dropped_out(student, away_from_zero(draw, 9, 4), 0.4, draw.generator())
+        Form("the result", (9, 4)).check(student.dropout_backward(draw.normal(9, 4), cache), dtype)
+
+
+@dropout_backward.criterion(points=0.5, contract=True, name="leaves_arguments_alone")
+def dropout_upstream_is_left_alone(student: Student, draw: Draw) -> None:
+    """The function does not change the arguments it is given."""
+    for training in (True, False, True):
+        _, cache = dropped_out(student, away_from_zero(draw, 9, 4), 0.4, draw.generator(), training=training)
+        student.dropout_backward(draw.normal(9, 4), cache)
+        unchanged_arguments(student.calls[-1])
+
+
+# --- Bonus -----------------------------------------------------------------------------------------------------------
+
+ensemble = Exercise("ensemble", bonus=True, forbidden=FORBIDDEN)
+
+
+def probabilities(draw: Draw, models: int, N: int = 9, K: int = 4) -> list[Tensor]:
+    """The probabilities of several models, each (N, K)."""
+    return [torch.softmax(draw.normal(N, K, scale=2).double(), 1).to(draw.dtype) for _ in range(models)]
+
+
+@ensemble.criterion(points=1)
+def mean_of_the_models(student: Student, draw: Draw) -> None:
+    """The mean over the models of every probability (as a mean or as a sum)."""
+    for models in (2, 3, 7):
+        given = probabilities(draw, models)
+        expected = sum(given) / models
+        got = apart_from_factor(student.ensemble(given), expected, 1 / models)
+        expect(got).close_to(expected, because="entry by entry the mean")
+
+
+@ensemble.criterion(points=0.5, contract=True)
+def result_is_a_distribution(student: Student, draw: Draw) -> None:
+    """The rows of the result add up to one, and a single model is an ensemble too."""
+    for models in (1, 5):
+        got = finite(student.ensemble(probabilities(draw, models)), 9, 4)
+        expect(got.sum(1), "the sum of a row").close_to(torch.ones(9, dtype=torch.float64))
+
+
+add_contract(ensemble, lambda draw: (probabilities(draw, 3),), [Form("the result", (9, 4))])
+
+
+train_snapshots = Exercise("train_snapshots", bonus=True, forbidden=FORBIDDEN)
+
+
+def snapshots_of(student: Student, training: Training, generator: torch.Generator, **how: Any) -> list[Any]:
+    """The student's snapshots, one for every cycle."""
+    result = training.run(student, generator, function="train_snapshots", **how)
+    return list(expect(result, "the snapshots").parts(*(f"cycle {c + 1}" for c in range(training.cycles))))
+
+
+@train_snapshots.criterion(points=0.5, contract=True)
+def one_for_every_cycle(student: Student, draw: Draw) -> None:
+    """The result is a list with one entry for every cycle, each a list of layers."""
+    for cycles in (1, 3):
+        positional, named = training_arguments(draw)
+        result = student.train_snapshots(*positional, **{**named, "cycles": cycles})
+        Nested("the snapshots", [SMALL_LAYERS] * cycles).leaves(result)
+
+
+@train_snapshots.criterion(points=1)
+def last_is_the_end_of_training(student: Student, draw: Draw) -> None:
+    """The last one is what `train` returns: every update takes cyclical_lr(t, …) times the gradient of the cost."""
+    for cycles in (1, 3):
+        training = whole_set(draw, cycles=cycles).changed(lam=draw.number(0.05, 0.1))
+        result = training.run(student, draw.generator(), function="train_snapshots")
+        last = result[-1] if isinstance(result, list | tuple) and result else None
+        expect_layers(last, training.after(training.updates), f"{training.updates} updates on the same batch")
+
+
+@train_snapshots.criterion(points=1)
+def each_is_the_end_of_its_cycle(student: Student, draw: Draw) -> None:
+    """Each one has the layers as they were when its cycle ended, untouched by the later updates."""
+    training = whole_set(draw, cycles=3)
+    for c, snapshot in enumerate(snapshots_of(student, training, draw.generator())[:-1], 1):
+        updates = 2 * training.n_s * c
+        expect_layers(snapshot, training.after(updates), f"{updates} updates on the same batch")
+
+
+@train_snapshots.criterion(points=0.5, contract=True, name="keeps_form")
+def snapshots_keep_form(student: Student, draw: Draw) -> None:
+    """The arrays have the shapes and the dtype of those given (float32 and float64)."""
+    for dtype in (torch.float64, torch.float32):
+        draw.dtype = dtype
+        positional, named = training_arguments(draw)
+        result = student.train_snapshots(*positional, **named)
+        for snapshot in expect(result, "the snapshots").parts("cycle 1", "cycle 2"):
+            for form, value in Nested("a snapshot", SMALL_LAYERS).leaves(snapshot):
+                form.check(value, dtype)
+
+
+@train_snapshots.criterion(points=0.5, contract=True, name="leaves_arguments_alone")
+def initial_layers_are_left_alone(student: Student, draw: Draw) -> None:
+    """The function does not change the arguments it is given."""
+    positional, named = training_arguments(draw)
+    student.train_snapshots(*positional, **named)
+    unchanged_arguments(student.calls[-1])
+
+
+SMOOTHING_FORBIDDEN = (
+    *FORBIDDEN,
+    "torch.nn.functional.cross_entropy(label_smoothing)",
+    "torch.nn.CrossEntropyLoss(label_smoothing)",
+)
+label_smoothing_cross_entropy = Exercise("label_smoothing_cross_entropy", bonus=True, forbidden=SMOOTHING_FORBIDDEN)
+
+
+def smoothing_problem(draw: Draw) -> tuple[Tensor, Tensor]:
+    """Scores (N, K) and labels (N,)."""
+    N, K = draw.integer(11, 16), draw.integer(4, 8)
+    return draw.normal(N, K, scale=2), labels(draw, N, K)
+
+
+@label_smoothing_cross_entropy.criterion(points=1)
+def smoothed_target(student: Student, draw: Draw) -> None:
+    """The target is (1 − ε) · one-hot + ε / K on every class, the true one too (as a mean or as a sum)."""
+    for _ in range(2):
+        (scores, y), epsilon = smoothing_problem(draw), draw.number(0.2, 0.5)
+        N, K = scores.shape
+        log_p = scores - scores.exp().sum(1, keepdim=True).log()
+        target = torch.full_like(scores, epsilon / K)
+        target[torch.arange(N), y] += 1 - epsilon
+        expected = -(target * log_p).sum(1).mean()
+        loss = apart_from_factor(student.label_smoothing_cross_entropy(scores, y, epsilon), expected, 1 / N)
+        expect(loss, "the loss").close_to(expected)
+
+
+@label_smoothing_cross_entropy.criterion(points=0.5)
+def without_smoothing(student: Student, draw: Draw) -> None:
+    """ε = 0 gives the usual cross-entropy (as a mean or as a sum)."""
+    scores, y = smoothing_problem(draw)
+    expected = F.cross_entropy(scores, y)
+    loss = apart_from_factor(student.label_smoothing_cross_entropy(scores, y, 0.0), expected, 1 / len(y))
+    expect(loss, "the loss").close_to(expected)
+
+
+@label_smoothing_cross_entropy.criterion(points=0.5, contract=True, name="mean_over_examples")
+def smoothed_mean_over_examples(student: Student, draw: Draw) -> None:
+    """The loss is a mean over examples: with every example twice it stays the same."""
+    (scores, y), epsilon = smoothing_problem(draw), draw.number(0.2, 0.5)
+    once = scalar(student.label_smoothing_cross_entropy(scores, y, epsilon), "the loss")
+    other = scalar(student.label_smoothing_cross_entropy(2 * scores, y, epsilon), "the loss")
+    expect(once).all(once != other, "the loss is the same whatever the scores are")
+    twice = student.label_smoothing_cross_entropy(torch.cat([scores, scores]), torch.cat([y, y]), epsilon)
+    expect(twice, "the loss with every example twice").close_to(once, because="the loss with each once")
+
+
+@label_smoothing_cross_entropy.criterion(points=0.5, name="large_scores_do_not_overflow")
+def smoothed_loss_of_large_scores(student: Student, draw: Draw) -> None:
+    """Scores around 1000 and −1000 give the loss that they should, without overflow or log(0)."""
+    (scores, y), epsilon = smoothing_problem(draw), draw.number(0.2, 0.5)
+    usual = scalar(student.label_smoothing_cross_entropy(scores, y, epsilon), "the loss")
+    other = scalar(student.label_smoothing_cross_entropy(scores, (y + 1) % scores.shape[1], epsilon), "the loss")
+    expect(usual).all(usual != other, "the loss does not depend on the labels")
+    for shift in (1000.0, -1000.0):
+        loss = student.label_smoothing_cross_entropy(scores + shift, y, epsilon)
+        expect(loss, f"the loss for scores around {shift:g}").close_to(usual)
+    far = scores.clone()
+    far[:, 0] += 1000
+    loss = student.label_smoothing_cross_entropy(far, y, epsilon)
+    expect(loss, "the loss where one score is 1000 larger than the others").finite()
+
+
+add_contract(
+    label_smoothing_cross_entropy,
+    lambda draw: (draw.normal(9, 4), labels(draw, 9, 4), 0.2),
+    [Form("the loss")],
+)
+
+
+early_stopping = Exercise("early_stopping", bonus=True, forbidden=FORBIDDEN)
+
+
+def stopped_at(student: Student, costs: Sequence[float], patience: int) -> Tensor:
+    """The index that the student's function returns."""
+    return scalar(student.early_stopping(list(costs), patience), f"the index for patience = {patience}")
+
+
+def expect_index(student: Student, costs: Sequence[float], patience: int, expected: int) -> None:
+    """The student's function returns this index."""
+    got = stopped_at(student, costs, patience)
+    shown = ", ".join(f"{c:g}" for c in costs)
+    text = f"for costs {shown} and patience {patience} expected index {expected}, got {got.item():g}"
+    expect(got).all(got == expected, text)
+
+
+@early_stopping.criterion(points=1)
+def stops_after_patience_epochs(student: Student, draw: Draw) -> None:
+    """Training stops after `patience` epochs in a row without a new best; what would come later is never seen."""
+    for patience in (2, 3, 5):
+        best = draw.integer(1, 4)
+        falling = [9.0 - 0.5 * i for i in range(best + 1)]
+        above = [falling[-1] + 1 - 0.1 * i for i in range(patience)]  # falling, but above the best so far
+        expect_index(student, [*falling, *above, 0.5, 0.25, 0.75], patience, best)
+
+
+@early_stopping.criterion(points=0.5)
+def goes_on_before_that(student: Student, draw: Draw) -> None:
+    """A new best after fewer epochs lets training go on, and the count begins anew."""
+    for patience in (2, 3, 5):
+        costs: list[float] = []
+        for level in (8.0, 6.0, 4.0):
+            costs += [level, *[level + 1] * (patience - 1)]
+        expect_index(student, [*costs, 3.0, 3.5], patience, len(costs))
+
+
+@early_stopping.criterion(points=0.5)
+def never_stops(student: Student, draw: Draw) -> None:
+    """Where training never stops it is the index of the best cost of all, also when that is the last or the first."""
+    expect_index(student, [5.0, 4.0, 3.0, 2.0], 3, 3)
+    expect_index(student, [5.0, 4.0, 1.0, 2.0], 3, 2)
+    expect_index(student, [1.0, 4.0, 3.0], 7, 0)
+
+
+add_contract(
+    early_stopping,
+    lambda draw: (draw.uniform(0, 1, 9).tolist(), 3),
+    [Form("the index", (), scalar="integer")],
+)
