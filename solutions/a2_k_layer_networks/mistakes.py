@@ -2285,7 +2285,6 @@ def eps_outside_the_root(S, gamma, beta, running, *, training, decay=0.9, eps=1e
 @mistake(
     "batch_norm_forward",
     caught_by=("eps_is_under_the_root", "constant_features", "variance_is_divided_by_N"),
-
     says="ε is not used, so a feature with the same value everywhere becomes 0 / 0 = NaN.",
 )
 def eps_not_used(S, gamma, beta, running, *, training, decay=0.9, eps=1e-5):
@@ -2394,7 +2393,6 @@ def plain_afterwards(S, gamma, beta, running, *, training, decay=0.9, eps=1e-5):
 @mistake(
     "batch_norm_forward",
     caught_by="gamma_and_beta",
-
     says="β is added before γ scales: γ · (Ŝ + β). It is γ · Ŝ + β.",
 )
 def beta_scaled_too(S, gamma, beta, running, *, training, decay=0.9, eps=1e-5):
@@ -2487,7 +2485,6 @@ def batch_statistics_afterwards(S, gamma, beta, running, *, training, decay=0.9,
 @mistake(
     "batch_norm_forward",
     caught_by=("normalises_every_feature", "variance_is_divided_by_N", "constant_features", "far_from_zero"),
-
     says="In training the batch is normalised by the running statistics. These are for later; in training a batch is "
     "normalised by its own.",
 )
