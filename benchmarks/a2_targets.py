@@ -339,6 +339,9 @@ def table(outcomes: Sequence[Outcome], searched: Sequence[Run], seeds: Sequence[
                 f"Batch normalisation at {words} layers, test % with it less test % without, of one seed each: "
                 f"{statistics.fmean(gaps):+.2f} ± {sd:.2f} ({', '.join(f'{gap:+.2f}' for gap in gaps)}).",
             ]
+    missing = [row.what for row in ROWS if row.name not in by_name]
+    if missing:
+        lines += ["", f"Not run for this page: {'; '.join(missing)}."]
     lines += [
         "",
         "Test % of each seed: "
