@@ -30,7 +30,7 @@ from autograder.session import TimeLimits
 from autograder.submission import Submission, read_notebook
 from course_utils.checking.display import exercise_html
 
-QUICK = TimeLimits(cell=2.0, criterion=1.5, submission=30.0)
+QUICK = TimeLimits(cell=5.0, criterion=3.0, submission=60.0)
 
 # Exercises by hand, and one that is handed a function; the tiny assignment's own two have no rules.
 MORE_SOURCE = '''
