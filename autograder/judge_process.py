@@ -36,11 +36,6 @@ class JudgeProcess:
     ----------
     settings : bytes
         Pickled `Settings`.
-
-    Raises
-    ------
-    CourseError
-        When it cannot judge: says why.
     """
 
     def __init__(self, settings: bytes) -> None:
@@ -65,17 +60,24 @@ class JudgeProcess:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C at the terminal is for the process that sends the work
             )
+
+    def wait(self) -> None:
+        """Wait until it is ready to judge.
+
+        Raises
+        ------
+        CourseError
+            When it cannot judge: says why.
+        """
         try:
-            self._connection.send_bytes(settings)
+            self._connection.send_bytes(self.settings)
             kind, text = self._reply(START_SECONDS)
         except (ProcessEnded, OSError):
-            self.close()
             raise CourseError(
                 "A worker process ended before it could judge, perhaps for want of memory; "
                 "run the same command again to go on, with fewer workers if need be."
             ) from None
         if kind != "ready":
-            self.close()
             raise CourseError(text.decode())
 
     @property
@@ -116,8 +118,45 @@ class JudgeProcess:
                 return
 
 
-_own = threading.local()  # each thread that judges keeps a process
-_all: set[JudgeProcess] = set()
+class _Processes:
+    """The processes of this one's threads."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+        self._all: set[JudgeProcess] = set()
+        self._lock = threading.Lock()
+        self.closed = 0  # how often
+
+    def own(self, settings: bytes) -> JudgeProcess:
+        """This thread's process, a new one where it has none for these settings."""
+        process: JudgeProcess | None = getattr(self._own, "process", None)
+        if process is None or process.settings != settings or not process.alive:
+            self.forget()
+            process = self._own.process = JudgeProcess(settings)
+            with self._lock:
+                self._all.add(process)
+            process.wait()
+        return process
+
+    def forget(self) -> None:
+        """End this thread's process."""
+        process: JudgeProcess | None = getattr(self._own, "process", None)
+        self._own.process = None
+        if process is not None:
+            with self._lock:
+                self._all.discard(process)
+            process.close()
+
+    def close(self) -> None:
+        """End the processes of all threads."""
+        with self._lock:
+            self.closed += 1
+            processes, self._all = self._all, set()
+        for process in processes:
+            process.close()
+
+
+_processes = _Processes()
 
 
 def judge_on_worker(settings: bytes, work: bytes, patience: float) -> Reply:
@@ -129,30 +168,23 @@ def judge_on_worker(settings: bytes, work: bytes, patience: float) -> Reply:
         "outcome" and the pickled `Outcome`, "refused" and a sentence, or "ended" and nothing where the submission
         ended `MAX_ENDS` processes.
     """
+    closed = _processes.closed
     for _ in range(MAX_ENDS):
-        process = getattr(_own, "process", None)
-        if process is None or process.settings != settings or not process.alive:
-            _forget(process)
-            try:
-                process = _own.process = JudgeProcess(settings)
-            except CourseError as error:
-                return "refused", str(error).encode()
-            _all.add(process)
         try:
-            return process.judge(work, patience)
+            process = _processes.own(settings)
+            if _processes.closed == closed:
+                return process.judge(work, patience)
+        except CourseError as error:
+            _processes.forget()
+            return "refused", str(error).encode()
         except ProcessEnded:
-            _forget(process)
+            pass
+        _processes.forget()
+        if _processes.closed > closed:
+            break  # nobody waits for this submission any more
     return "ended", b""
-
-
-def _forget(process: JudgeProcess | None) -> None:
-    _own.process = None
-    if process is not None:
-        _all.discard(process)
-        process.close()
 
 
 def close_all() -> None:
     """End the judging processes of all threads."""
-    while _all:
-        _all.pop().close()
+    _processes.close()

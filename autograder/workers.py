@@ -28,6 +28,14 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 20
 LOOPBACK = "127.0.0.1:0"
+LARGE_WORK = {"distributed.admin.large-graph-warning-threshold": "1GiB"}  # notebooks may be large
+QUIET: dict[str, Any] = {  # what Dask does for those who watch it, which costs more than what it does for us
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+}
 MARGIN_SECONDS = 120  # beyond a submission's own time: reading it, naming its mistakes
 AHEAD = 2  # submissions sent for each thread of the cluster; the others stay on the disk
 ENDED = "it ended its worker process three times, so it could not be judged; its marks are as they were"
@@ -62,11 +70,8 @@ def judge_all(
 
 @contextlib.contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
-    # Notebooks may be large; losing a worker is what all this is made for.
-    quiet: dict[str, Any] = {"distributed.admin.large-graph-warning-threshold": "1GiB"}
-    if scheduler is None:  # these serve web pages, for which nobody asks
-        quiet |= {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
-    with dask.config.set(quiet):
+    settings = LARGE_WORK | (QUIET if scheduler is None else {})
+    with dask.config.set(settings):
         if scheduler is None:
             with (
                 LocalCluster(
