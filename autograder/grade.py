@@ -204,7 +204,8 @@ class _Run:
         self.files.write(student, stored)
         self._record(student, stored, timestamp(path))
         self.graded.judged.append(student)
-        self.graded.exercises_judged[student] = outcome.judged
+        judged = set(outcome.judged)
+        self.graded.exercises_judged[student] = [name for name in self._assignment.exercises if name in judged]
 
     def _record(self, student: str, stored: StoredResult, stamp: str | None) -> None:
         self.recorder.add(student, stored.result, stored.written, stamp, stored.new_work)

@@ -174,6 +174,7 @@ class Station:
             root = find_root()
         # The zygote imports torch while this process does the same and loads the assignment.
         checks = root / "assignments" / settings.assignment / "checks.py"
+        self._borrowed = zygote is not None
         self._zygote = zygote or Zygote(checks, settings.isolation, settings.limits)
         try:
             self._assignment = load_assignment(settings.assignment, root)
@@ -243,8 +244,9 @@ class Station:
         return read_notebook_bytes(work.data, assignment.exercises, assignment.experiments)
 
     def close(self) -> None:
-        """End the zygote."""
-        self._zygote.close()
+        """End the zygote, where it is this station's own."""
+        if not self._borrowed:
+            self._zygote.close()
 
     def __enter__(self) -> Station:
         return self

@@ -70,8 +70,7 @@ def judge_all(
 
 @contextlib.contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
-    settings = LARGE_WORK | (QUIET if scheduler is None else {})
-    with dask.config.set(settings):
+    with dask.config.set(LARGE_WORK | (QUIET if scheduler is None else {})):
         if scheduler is None:
             with (
                 LocalCluster(

@@ -44,10 +44,10 @@ RESULTS = Path(__file__).parent / "results" / "grading_scale.md"
 NBGRADER_UP_TO = 400  # students, whom nbgrader's own functions record
 
 
-def spent() -> tuple[float, float, float]:
-    """Wall time, processor time of this process, and of its children that have ended."""
+def spent() -> tuple[float, float]:
+    """Processor time of this process, and of its children that have ended."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.perf_counter(), own.ru_utime + own.ru_stime, children.ru_utime + children.ru_stime
+    return own.ru_utime + own.ru_stime, children.ru_utime + children.ru_stime
 
 
 def measured(assignment: str, folder: Path, outcomes: Path, replay: bool) -> dict[str, float]:
@@ -69,9 +69,9 @@ def measured(assignment: str, folder: Path, outcomes: Path, replay: bool) -> dic
     grade_module.judge_all = replayed if replay else kept  # type: ignore[assignment]
     before = spent()
     graded = grade_module.grade(loaded, course.folder, settings, course.db_url, course_id=course.course_id, workers=2)
-    wall, own, children = (b - a for a, b in zip(before, spent(), strict=True))
+    own, children = (b - a for a, b in zip(before, spent(), strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"wall": wall, "own": own, "children": children, "peak": peak, "judged": len(graded.judged)}
+    return {"own": own, "children": children, "peak": peak, "judged": len(graded.judged)}
 
 
 def read(outcomes: Path) -> list[Outcome]:
@@ -156,8 +156,8 @@ def main() -> None:
             course = create_course(folder / f"judged{size}", [assignment])
             hand_in(course.folder, name, notebooks, size)
             m = in_its_own_process(name, course.folder, outcomes, replay=False)
-            row = m["wall"], m["children"] / size, 1000 * m["own"] / size, m["peak"]
-            judged.append(f"| {size} | {row[0]:.0f} | {row[1]:.2f} | {row[2]:.0f} | {row[3]:.0f} |")
+            row = m["children"] / size, 1000 * m["own"] / size, m["peak"]
+            judged.append(f"| {size} | {row[0]:.2f} | {row[1]:.0f} | {row[2]:.0f} |")
             print(judged[-1], flush=True)
         some = read(outcomes)
         for size in options.sizes:
@@ -166,9 +166,8 @@ def main() -> None:
             m = in_its_own_process(name, course.folder, outcomes, replay=True)
             again = in_its_own_process(name, course.folder, outcomes, replay=True)
             assert (m["judged"], again["judged"]) == (size, 0)
-            rate = size / m["wall"]
-            row = 1000 * m["own"] / size, rate, m["peak"], 1000 * again["own"] / size, again["peak"]
-            driver.append(f"| {size} | {row[0]:.1f} | {row[1]:.0f} | {row[2]:.0f} | {row[3]:.1f} | {row[4]:.0f} |")
+            row = 1000 * m["own"] / size, m["peak"], 1000 * again["own"] / size, again["peak"]
+            driver.append(f"| {size} | {row[0]:.1f} | {row[1]:.0f} | {row[2]:.1f} | {row[3]:.0f} |")
             print(driver[-1], flush=True)
         for size in options.sizes:
             ours = 1000 * recording_seconds(folder / f"ours{size}", name, some, size, True) / size
@@ -183,15 +182,14 @@ def main() -> None:
         "",
         f"`python benchmarks/grading_scale.py --assignment {name} --judged {' '.join(map(str, options.judged))} "
         f"--sizes {' '.join(map(str, options.sizes))}` on {usable_cores()} cores ({platform.machine()}, "
-        f"load {os.getloadavg()[0]:.0f} at the end), SQLite. Seconds and milliseconds are of processor time unless "
-        "they say otherwise.",
+        f"load {os.getloadavg()[0]:.0f} at the end), SQLite. Seconds and milliseconds are of processor time.",
         "",
         "## Judging, two workers",
         "",
         "A simulated class: right, wrong, unfinished, hostile and endless work. Starting two workers is included.",
         "",
-        "| submissions | wall time (s) | workers, each (s) | driver, each (ms) | driver's peak memory (MiB) |",
-        "|---|---|---|---|---|",
+        "| submissions | workers, each (s) | driver, each (ms) | driver's peak memory (MiB) |",
+        "|---|---|---|---|",
         *judged,
         "",
         "## The driver alone, outcomes replayed",
@@ -199,8 +197,8 @@ def main() -> None:
         "Reading what was handed in, writing notebooks, results and gradebook; then the same course again, with "
         "nothing new.",
         "",
-        "| submissions | each (ms) | a second of wall time | peak memory (MiB) | nothing new, each (ms) | peak (MiB) |",
-        "|---|---|---|---|---|---|",
+        "| submissions | each (ms) | peak memory (MiB) | nothing new, each (ms) | peak memory (MiB) |",
+        "|---|---|---|---|---|",
         *driver,
         "",
         "## The gradebook alone",
