@@ -1,0 +1,267 @@
+"""The criteria of Assignment 2 against right, unusual, wrong and worthless solutions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import pytest
+import torch
+import torch.nn.functional as F
+
+from assignments.a2_k_layer_networks import checks
+from course_utils.checking import (
+    Alternative,
+    ExerciseResult,
+    LocalStudent,
+    Mistake,
+    exercises_of,
+    judge_exercise,
+    opaque_results,
+    variants_of,
+)
+from solutions.a2_k_layer_networks import alternatives, hidden_checks, mistakes
+
+SOURCE = Path(inspect.getfile(hidden_checks)).with_name("a2_k_layer_networks.py")
+EXERCISES = exercises_of(checks)
+OPAQUE = opaque_results(EXERCISES.values())
+MISTAKES = [v for v in variants_of(mistakes) if isinstance(v, Mistake)]
+ALTERNATIVES = [v for v in variants_of(alternatives) if isinstance(v, Alternative)]
+SECRETS = [f"secret {k}" for k in range(3)]
+PASSES = {
+    "backward": "forward",
+    "batch_norm_backward": "batch_norm_forward",
+    "backward_bn": "forward_bn",
+    "dropout_backward": "dropout_forward",
+}
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Any]:
+    """The reference solution: the notebook's exercise cells, and nothing of its experiments."""
+    namespace: dict[str, Any] = {}
+    for cell in jupytext.read(SOURCE).cells:
+        setup = cell.metadata.get("setup") and "checker" not in cell.source
+        if "exercise" in cell.metadata or setup or (cell.cell_type == "code" and "import torch\n" in cell.source):
+            exec(compile(cell.source, f"<{cell.metadata.get('exercise', 'setup')}>", "exec"), namespace)
+    return namespace
+
+
+def judged(exercise: str, namespace: dict[str, Any], secret: str) -> ExerciseResult:
+    return judge_exercise(EXERCISES[exercise], LocalStudent(namespace, OPAQUE), secret)
+
+
+def unmet(result: ExerciseResult) -> dict[str, str]:
+    return {c.criterion.name: c.message for c in result.criteria if not c.passed}
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize("secret", SECRETS)
+def test_reference_meets_every_criterion(exercise: str, secret: str, reference: dict[str, Any]) -> None:
+    assert unmet(judged(exercise, reference, secret)) == {}
+
+
+@pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
+def test_alternative_gets_full_marks(variant: Alternative, reference: dict[str, Any]) -> None:
+    solution = variant.solution() if inspect.isclass(variant.solution) else variant.solution
+    for secret in SECRETS:
+        assert unmet(judged(variant.exercise, {**reference, variant.exercise: solution}, secret)) == {}
+
+
+@pytest.mark.parametrize("variant", MISTAKES, ids=lambda v: f"{v.exercise}.{v.name}")
+def test_mistake_fails_exactly_what_it_breaks(variant: Mistake, reference: dict[str, Any]) -> None:
+    for secret in SECRETS[:2]:
+        result = judged(variant.exercise, {**reference, variant.exercise: variant.solution}, secret)
+        assert set(unmet(result)) == set(variant.caught_by)
+        assert result.score < result.max_score
+
+
+def test_every_exercise_has_mistakes_alternatives_and_hidden_criteria() -> None:
+    general = {"takes_any_layout", "keeps_precision"}
+    for name, exercise in EXERCISES.items():
+        assert sum(v.exercise == name for v in MISTAKES) >= 5
+        assert sum(v.exercise == name for v in ALTERNATIVES) >= 1
+        assert any(c.visible and not c.contract for c in exercise.criteria)
+        assert any(c.name not in general for c in exercise.criteria if not c.visible)
+
+
+def test_every_criterion_is_missed_by_some_mistake() -> None:
+    """A criterion that no known mistake fails may not be able to fail."""
+    for name, exercise in EXERCISES.items():
+        caught = {c for v in MISTAKES if v.exercise == name for c in v.caught_by}
+        never = {c.name for c in exercise.criteria} - caught - {"takes_any_layout", "keeps_form", "keeps_precision"}
+        assert not never, f"{name}: {never}"
+
+
+def test_every_mistake_tells_something_of_its_own() -> None:
+    for name in EXERCISES:
+        told = [v.says for v in MISTAKES if v.exercise == name]
+        assert len(set(told)) == len(told)
+
+
+def filled(value: Any, fill: float) -> Any:
+    """The same structure with every number replaced."""
+    if isinstance(value, torch.Tensor):
+        return torch.full_like(value, fill)
+    if isinstance(value, dict):
+        return {k: filled(v, fill) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(filled(v, fill) for v in value)
+    return fill if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("exercise", [e for e in EXERCISES if e not in ("log_uniform", "early_stopping")])
+@pytest.mark.parametrize("fill", [0.0, 1.0, float("nan"), float("inf")])
+def test_a_constant_earns_nothing(exercise: str, fill: float, reference: dict[str, Any]) -> None:
+    """Numbers of the right form, but nothing computed: no points, and no criterion breaks over NaN or infinity."""
+
+    def constant(*args: Any, **kwargs: Any) -> Any:
+        kwargs.pop("on_step", None)
+        return filled(reference[exercise](*args, **kwargs), fill)
+
+    result = judged(exercise, {**reference, exercise: constant}, SECRETS[0])
+    earned = {c.criterion.name for c in result.criteria if c.passed and not c.criterion.contract}
+    if exercise == "initialize":
+        assert earned <= {"unknown_scheme"}  # which is the reference's here
+    elif exercise == "label_smoothing_cross_entropy" or exercise == "dropout_forward":
+        assert result.score <= 0.5
+    else:
+        assert result.score == 0, earned
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize(
+    "result", [None, "ten", [], (1,), {}, [[1.0]], (1, 2), (None, None, None), [{"W": 1}] * 3, True]
+)
+def test_a_result_of_the_wrong_type_earns_nothing(exercise: str, result: Any, reference: dict[str, Any]) -> None:
+    found = judged(exercise, {**reference, exercise: lambda *args, **kwargs: result}, SECRETS[0])
+    assert found.score <= (0.5 if exercise == "early_stopping" and result is True else 0)
+    assert all(c.message for c in found.criteria if not c.passed)
+
+
+# --- Pairs of passes with caches of their own ------------------------------------------------------------------------
+
+
+@dataclass
+class OwnCache:
+    """A cache as students write them."""
+
+    X: torch.Tensor
+    masks: list[torch.Tensor]
+    probabilities: torch.Tensor
+
+
+def forward_to_dataclass(X: torch.Tensor, layers: Any) -> Any:
+    cache, H = OwnCache(X, [], X), X
+    for layer in layers[:-1]:
+        S = H @ layer["W"] + layer["b"]
+        cache.masks.append(S > 0)
+        H = S * (S > 0)
+    scores = H @ layers[-1]["W"] + layers[-1]["b"]
+    cache.probabilities = torch.softmax(scores, 1)
+    return scores, cache
+
+
+def backward_from_dataclass(y: torch.Tensor, layers: Any, cache: OwnCache, lam: float) -> Any:
+    inputs = [cache.X]  # computed again
+    for mask, layer in zip(cache.masks, layers[:-1], strict=True):
+        inputs.append((inputs[-1] @ layer["W"] + layer["b"]) * mask)
+    G = (cache.probabilities - F.one_hot(y, cache.probabilities.shape[1])) / len(y)
+    gradients: list[Any] = []
+    for k in range(len(layers) - 1, -1, -1):
+        gradients.insert(0, {"W": inputs[k].T @ G + 2 * lam * layers[k]["W"], "b": G.sum(0)})
+        G = (G @ layers[k]["W"].T) * cache.masks[k - 1] if k else G
+    return gradients
+
+
+def forward_to_closure(X: torch.Tensor, layers: Any, relu: Callable[..., Any] = torch.relu) -> Any:
+    if len(layers) == 1:
+        scores = X @ layers[0]["W"] + layers[0]["b"]
+
+        def back_last(y: torch.Tensor, lam: float) -> Any:
+            G = (torch.softmax(scores, 1) - F.one_hot(y, scores.shape[1])) / len(y)
+            return G @ layers[0]["W"].T, [{"W": X.T @ G + 2 * lam * layers[0]["W"], "b": G.sum(0)}]
+
+        return scores, back_last
+    S = X @ layers[0]["W"] + layers[0]["b"]
+    scores, back = forward_to_closure(relu(S), layers[1:], relu)
+
+    def back_one(y: torch.Tensor, lam: float) -> Any:
+        G, later = back(y, lam)
+        G = G * (S > 0)
+        return G @ layers[0]["W"].T, [{"W": X.T @ G + 2 * lam * layers[0]["W"], "b": G.sum(0)}, *later]
+
+    return scores, back_one
+
+
+def backward_from_closure(y: torch.Tensor, layers: Any, cache: Any, lam: float) -> Any:
+    return cache(y, lam)[1]
+
+
+def bn_forward_to_inputs(
+    S: Any, gamma: Any, beta: Any, running: Any, *, training: bool, decay: float = 0.9, eps: float = 1e-5
+) -> Any:
+    out, _, running = alternatives.batch_norm_by_lerp(S, gamma, beta, running, training=training, decay=decay, eps=eps)
+    return out, {"S": S, "gamma": gamma, "eps": eps}, running
+
+
+def bn_backward_from_inputs(grad_out: Any, cache: Any) -> Any:
+    S, gamma = cache["S"], cache["gamma"]
+    centred = S - S.mean(0)
+    var = centred.square().mean(0) + cache["eps"]
+    g = grad_out * gamma
+    grad_S = (g - g.mean(0) - centred * (g * centred).mean(0) / var) / var.sqrt()
+    return grad_S, (grad_out * centred / var.sqrt()).sum(0), grad_out.sum(0)
+
+
+def dropout_to_seed(H: Any, p: float, *, training: bool, generator: torch.Generator) -> Any:
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return dropout_from_seed(H, (seed, p if training else 0.0)), (seed, p if training else 0.0)
+
+
+def dropout_from_seed(H: Any, cache: Any) -> Any:
+    seed, p = cache
+    keep = torch.rand(H.shape, generator=torch.Generator().manual_seed(seed)) >= p
+    return torch.where(keep, H / (1 - p), torch.zeros_like(H))
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        {"forward": forward_to_dataclass, "backward": backward_from_dataclass},
+        {"forward": forward_to_closure, "backward": backward_from_closure},
+        {"batch_norm_forward": bn_forward_to_inputs, "batch_norm_backward": bn_backward_from_inputs},
+        {"dropout_forward": dropout_to_seed, "dropout_backward": dropout_from_seed},
+    ],
+    ids=lambda pair: next(iter(pair.values())).__name__,
+)
+def test_pairs_may_have_caches_of_their_own(pair: dict[str, Any], reference: dict[str, Any]) -> None:
+    for exercise in pair:
+        for secret in SECRETS:
+            assert unmet(judged(exercise, {**reference, **pair}, secret)) == {}
+
+
+def _forward_mistakes() -> list[tuple[str, Mistake]]:
+    """Backward passes, each with every mistake of the forward pass that still gives it a cache."""
+    hopeless = {"weights_transposed", "cost_for_index"}
+    return [(b, v) for b, f in PASSES.items() for v in MISTAKES if v.exercise == f and v.name not in hopeless]
+
+
+CACHE_LOST = {  # the forward pass hands on what no backward pass can use
+    "training_not_handed_on",
+    "one_cache_for_all_calls",
+}
+
+
+@pytest.mark.parametrize(("exercise", "variant"), _forward_mistakes(), ids=lambda v: getattr(v, "name", v))
+def test_a_wrong_forward_pass_costs_the_backward_pass_little(
+    exercise: str, variant: Mistake, reference: dict[str, Any]
+) -> None:
+    """Even before the judge puts the reference in the forward pass's place, most of the points are there."""
+    result = judged(exercise, {**reference, variant.exercise: variant.solution}, SECRETS[0])
+    if variant.name not in CACHE_LOST:
+        assert result.score >= 0.4 * result.max_score, unmet(result)
