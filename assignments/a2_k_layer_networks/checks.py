@@ -556,7 +556,7 @@ def add_gradient_criteria(exercise: Exercise, bn: bool = False) -> None:
         a, b = (torch.cat([s.got(k, key).flatten() for k in (0, 1) for key in ("W", "b")]) for s in (once, twice))
         expect(a).all(bool((a != 0).any()), "every gradient is 0")
         name = "the vector of all gradients of W and b, with every example twice,"
-        expect(b, name).close_to(a, because="the gradients with each once", sizes={"2": 2})
+        expect(b, name).close_to(a, single=True, because="the gradients with each once", sizes={"2": 2})
 
     @exercise.criterion(points=1)
     def regulariser_of_every_layer(student: Student, draw: Draw) -> None:
@@ -1097,8 +1097,13 @@ class Rule:
 
     exercise: Exercise
     optimiser: type[torch.optim.Optimizer]
-    constants: Callable[[Draw], dict[str, Any]]
+    usual: dict[str, Any]  # constants as PyTorch has them, but for lr and ε
+    others: Callable[[Draw], dict[str, Any]]  # quite other ones
     fixed: dict[str, Any] = field(default_factory=dict)  # what else PyTorch's optimiser has to be told
+
+    def constants(self, draw: Draw) -> dict[str, Any]:
+        """The usual constants, with a random lr."""
+        return {"lr": draw.number(0.05, 0.5), **self.usual}
 
     def step(
         self, student: Student, theta: Tensor, grad: Tensor, state: Any, constants: dict[str, Any]
@@ -1135,6 +1140,12 @@ def add_step_criteria(rule: Rule) -> None:
         gradients = [away_from_zero(draw, 4, 3) for _ in range(steps)]
         return draw.normal(4, 3), gradients, rule.constants(draw)
 
+    def paths(
+        student: Student, theta: Tensor, gradients: Sequence[Tensor], constants: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        runs = rule.path(student, theta, gradients, constants), rule.right_path(theta, gradients, constants)
+        return runs[0] - theta, runs[1] - theta
+
     @exercise.criterion(points=0.5)
     def first_step(student: Student, draw: Draw) -> None:
         """The first step, whose state is None."""
@@ -1162,25 +1173,24 @@ def add_step_criteria(rule: Rule) -> None:
             because = f"torch.optim.{name}"
             expect(scaled / constants["lr"], what).close_to(expected / constants["lr"], single=True, because=because)
 
-    @exercise.criterion(points=0.25)
+    @exercise.criterion(points=0.5)
     def every_constant_counts(student: Student, draw: Draw) -> None:
-        """The constants given are used: other ones give other steps, in the same way as they should."""
+        """The constants given are used: with other ones the steps are others, as they should be."""
         theta, gradients, constants = start(draw, 3)
-        other = rule.constants(draw)
-        base, right_base = (
-            run(theta, gradients, constants) - theta for run in (lambda *a: rule.path(student, *a), rule.right_path)
-        )
-        changes = [{key: value} for key, value in other.items() if key != "betas"]
-        if "betas" in other:
-            (a, b), (c, d) = constants["betas"], other["betas"]
+        usual, right_usual = paths(student, theta, gradients, constants)
+        # Whether the steps are right for the usual constants is asked by the other criteria.
+        all_right = bool((usual - right_usual).norm() <= 1e-4 * right_usual.norm())
+        changes: list[dict[str, Any]] = [{key: value} for key, value in rule.others(draw).items() if key != "betas"]
+        if "betas" in constants:
+            (a, b), (c, d) = constants["betas"], rule.others(draw)["betas"]
             changes += [{"betas": (c, b)}, {"betas": (a, d)}]
         for change in changes:
-            changed = {**constants, **change}
-            got = rule.path(student, theta, gradients, changed) - theta
-            right = rule.right_path(theta, gradients, changed) - theta
-            if bool((right - right_base).norm() > 1e-3 * right_base.norm()):
-                (key,) = change
-                expect(got).all(bool((got - base).norm() > 1e-6 * base.norm()), f"{key} makes no difference")
+            (key,) = change
+            got, right = paths(student, theta, gradients, {**constants, **change})
+            if all_right:
+                expect(got, f"theta less the first theta, with another {key},").close_to(right, single=True)
+            elif bool((right - right_usual).norm() > 1e-3 * right_usual.norm()):
+                expect(got).all(bool((got - usual).norm() > 1e-6 * usual.norm()), f"{key} makes no difference")
 
     @exercise.criterion(points=0.25, contract=True)
     def states_are_values(student: Student, draw: Draw) -> None:
@@ -1208,19 +1218,21 @@ momentum_step = Exercise("momentum_step", forbidden=FORBIDDEN, opaque=(1,))
 MOMENTUM = Rule(
     momentum_step,
     torch.optim.SGD,
-    lambda draw: {"lr": draw.number(0.05, 0.5), "momentum": draw.number(0.6, 0.95)},
+    {"momentum": 0.9},
+    lambda draw: {"lr": draw.number(1, 2), "momentum": draw.number(0.3, 0.7)},
 )
 add_step_criteria(MOMENTUM)
 
 nesterov_step = Exercise("nesterov_step", forbidden=FORBIDDEN, opaque=(1,))
-NESTEROV = Rule(nesterov_step, torch.optim.SGD, MOMENTUM.constants, {"nesterov": True})
+NESTEROV = replace(MOMENTUM, exercise=nesterov_step, fixed={"nesterov": True})
 add_step_criteria(NESTEROV)
 
 rmsprop_step = Exercise("rmsprop_step", forbidden=FORBIDDEN, opaque=(1,))
 RMSPROP = Rule(
     rmsprop_step,
     torch.optim.RMSprop,
-    lambda draw: {"lr": draw.number(0.05, 0.5), "alpha": draw.number(0.8, 0.95), "eps": 1e-12},
+    {"alpha": 0.99, "eps": 1e-12},
+    lambda draw: {"lr": draw.number(1, 2), "alpha": draw.number(0.5, 0.9)},
 )
 add_step_criteria(RMSPROP)
 
@@ -1228,11 +1240,8 @@ adam_step = Exercise("adam_step", forbidden=FORBIDDEN, opaque=(1,))
 ADAM = Rule(
     adam_step,
     torch.optim.Adam,
-    lambda draw: {
-        "lr": draw.number(0.05, 0.5),
-        "betas": (draw.number(0.5, 0.7), draw.number(0.9, 0.98)),
-        "eps": 1e-12,
-    },
+    {"betas": (0.9, 0.999), "eps": 1e-12},
+    lambda draw: {"lr": draw.number(1, 2), "betas": (draw.number(0.3, 0.7), draw.number(0.8, 0.95))},
 )
 add_step_criteria(ADAM)
 

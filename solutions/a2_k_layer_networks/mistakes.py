@@ -1463,6 +1463,28 @@ def cost_of_the_whole_set(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min,
 
 @mistake(
     "train",
+    caught_by=("batch_larger_than_the_set", "last_batch_is_what_is_left"),
+    says="A batch that is not whole is skipped, so with a batch_size larger than the set nothing is ever learnt, and "
+    "otherwise the examples left over are never used.",
+)
+def only_whole_batches(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    def orders():
+        while True:
+            batches = torch.randperm(len(X), generator=generator).split(batch_size)
+            whole = [batch for batch in batches if len(batch) == batch_size or batch_size == len(X)]
+            yield from whole or [batches[0][:0]]
+
+    for t, batch in zip(range(2 * n_s * cycles), orders(), strict=False):
+        lr, before = _lr(t, n_s, lr_min, lr_max), layers
+        if len(batch):
+            layers = _moved(layers, _gradients(X[batch], y[batch], layers, lam), lr)
+        if on_step is not None:
+            on_step(t, lr, float(_cost(X[batch], y[batch], before, lam)))
+    return layers
+
+
+@mistake(
+    "train",
     caught_by="on_step_is_told_t_and_lr",
     says="`on_step` counts the updates from 1; the first one is t = 0.",
 )
@@ -1743,7 +1765,7 @@ def learning_rate_squared(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "momentum_step",
-    caught_by=("many_steps", "every_constant_counts", "gradients_of_zero"),
+    caught_by="every_constant_counts",
     says="momentum is fixed at 0.9, whatever is passed.",
 )
 def momentum_fixed(theta, grad, state, *, lr, momentum):
@@ -1808,6 +1830,32 @@ def theta_in_place(theta, grad, state, *, lr, momentum):
 def velocity_in_float32(theta, grad, state, *, lr, momentum):
     velocity = grad.float() if state is None else momentum * state + grad.float()
     return (theta.float() - lr * velocity).to(theta.dtype), velocity
+
+
+@mistake(
+    "momentum_step",
+    caught_by="later_steps_keep_the_dtype",
+    says="The velocity turns float64 in later steps, and a float32 parameter with it; keep the gradient's dtype.",
+)
+def velocity_in_float64(theta, grad, state, *, lr, momentum):
+    velocity = grad.double() if state is not None else grad
+    velocity = velocity if state is None else momentum * state.double() + velocity
+    return theta - lr * velocity, velocity
+
+
+@mistake(
+    "momentum_step",
+    caught_by=("any_shape", "parameters_do_not_mix", "keeps_precision"),
+    says="The step is written for matrices: it fails for a bias, which has one axis, or for a single number. The same "
+    "arithmetic serves tensors of any shape.",
+)
+def for_matrices_only(theta, grad, state, *, lr, momentum):
+    velocity = torch.zeros_like(grad) if state is None else state
+    for i in range(grad.shape[0]):
+        for j in range(grad.shape[1]):
+            velocity = velocity.clone()
+            velocity[i, j] = momentum * velocity[i, j] + grad[i, j]
+    return theta - lr * velocity, velocity
 
 
 @mistake(
@@ -1888,6 +1936,40 @@ def nesterov_in_place(theta, grad, state, *, lr, momentum):
 def nesterov_dampened(theta, grad, state, *, lr, momentum):
     velocity = grad if state is None else momentum * state + (1 - momentum) * grad
     return theta - lr * (grad + momentum * velocity), velocity
+
+
+@mistake(
+    "nesterov_step",
+    caught_by="every_constant_counts",
+    says="momentum is fixed at 0.9, whatever is passed.",
+)
+def nesterov_momentum_fixed(theta, grad, state, *, lr, momentum):
+    velocity = grad if state is None else 0.9 * state + grad
+    return theta - lr * (grad + 0.9 * velocity), velocity
+
+
+@mistake(
+    "nesterov_step",
+    caught_by=("leaves_arguments_alone", "leaves_later_arguments_alone"),
+    says="theta is changed in place (`-=`): the caller's parameter moves. Return a new tensor.",
+)
+def nesterov_moves_the_callers_theta(theta, grad, state, *, lr, momentum):
+    velocity = grad if state is None else momentum * state + grad
+    theta -= lr * (grad + momentum * velocity)
+    return theta, velocity
+
+
+@mistake(
+    "nesterov_step",
+    caught_by=("states_are_values", "parameters_do_not_mix"),
+    says="Nothing but the velocity of the last call is kept, in a global variable that all parameters share. What is "
+    "remembered belongs in the state.",
+)
+def nesterov_in_a_global(theta, grad, state, *, lr, momentum, kept={}):  # noqa: B006
+    if state is None:
+        kept["velocity"] = torch.zeros_like(grad)
+    kept["velocity"] = momentum * kept["velocity"] + grad
+    return theta - lr * (grad + momentum * kept["velocity"]), "in kept"
 
 
 def _mean_square(grad, state, alpha):
@@ -2012,6 +2094,39 @@ def mean_square_in_place(theta, grad, state, *, lr, alpha, eps):
 def old_squares_forgotten(theta, grad, state, *, lr, alpha, eps):
     v = (1 - alpha) * grad**2
     return theta - lr * grad / (v.sqrt() + eps), v
+
+
+@mistake(
+    "rmsprop_step",
+    caught_by=("leaves_arguments_alone", "leaves_later_arguments_alone"),
+    says="The gradient is squared in place, in the caller's own tensor; work on a new one.",
+)
+def gradient_squared_in_place(theta, grad, state, *, lr, alpha, eps):
+    v = _mean_square(grad, state, alpha)
+    new_theta = theta - lr * grad / (v.sqrt() + eps)
+    grad.pow_(2)
+    return new_theta, v
+
+
+@mistake(
+    "rmsprop_step",
+    caught_by="every_constant_counts",
+    says="α is fixed at 0.99, whatever is passed.",
+)
+def alpha_fixed(theta, grad, state, *, lr, alpha, eps):
+    v = _mean_square(grad, state, 0.99)
+    return theta - lr * grad / (v.sqrt() + eps), v
+
+
+@mistake(
+    "rmsprop_step",
+    caught_by=("states_are_values", "parameters_do_not_mix"),
+    says="The mean square is kept in a global variable, so all parameters and all runs share it. What is remembered "
+    "belongs in the state.",
+)
+def mean_square_in_a_global(theta, grad, state, *, lr, alpha, eps, kept={}):  # noqa: B006
+    kept["v"] = _mean_square(grad, None if state is None else kept["v"], alpha)
+    return theta - lr * grad / (kept["v"].sqrt() + eps), "in kept"
 
 
 def _moments(grad, state, betas):
@@ -2739,6 +2854,20 @@ def cache_changed(grad_out, cache):
     return result
 
 
+@mistake(
+    "batch_norm_backward",
+    caught_by=("features_without_spread", "where_gamma_is_zero"),
+    says="The gradient is divided by what may be 0, such as the gradient of γ or γ itself: then it is NaN. Write the "
+    "formula with products only.",
+)
+def divided_by_gamma(grad_out, cache):
+    S_hat, gamma, _ = cache
+    scaled = gamma * S_hat
+    grad_gamma = (grad_out * scaled).sum(0) / gamma
+    grad_S = _bn_back(grad_out, cache)[0] * grad_gamma / grad_gamma
+    return grad_S, grad_gamma, grad_out.sum(0)
+
+
 # --- A network with batch normalisation ------------------------------------------------------------------------------
 
 
@@ -3101,6 +3230,36 @@ def bn_exponentials_overflow(y, layers, cache, lam):
     return _bn_gradients(y, layers, cache, lam, upstream=upstream)
 
 
+@mistake(
+    "backward_bn",
+    caught_by=(
+        "weights_of_the_last_layer",
+        "bias_of_the_last_layer",
+        "with_every_bias",
+        "large_scores_do_no_harm",
+        "a_single_layer",
+        "weights_of_hidden_layers",
+        "gradients_of_gamma_and_beta",
+    ),
+    says="The one-hot labels are not subtracted: the gradient with respect to the scores is P − Y, not P.",
+)
+def bn_labels_not_subtracted(y, layers, cache, lam):
+    return _bn_gradients(y, layers, cache, lam, upstream=lambda scores, y: torch.softmax(scores, 1) / len(y))
+
+
+@mistake(
+    "backward_bn",
+    caught_by="leaves_arguments_alone",
+    says="The regulariser's part is computed in place in the caller's W (`*=`), so the network is another afterwards.",
+)
+def bn_weights_scaled_in_place(y, layers, cache, lam):
+    gradients = _bn_gradients(y, layers, cache, 0.0)
+    for gradient, layer in zip(gradients, layers, strict=True):
+        layer["W"] *= 2 * lam
+        gradient["W"] = gradient["W"] + layer["W"]
+    return gradients
+
+
 # --- Dropout ---------------------------------------------------------------------------------------------------------
 
 
@@ -3281,6 +3440,18 @@ def one_mask_for_all_calls(H, p, *, training, generator, shared=[None]):  # noqa
 
 
 @mistake(
+    "dropout_forward",
+    caught_by="entries_of_zero_stay_zero",
+    says="What is 0 already is counted as dropped and replaced, or divided by: 0 / 0 is NaN. Multiply by a mask.",
+)
+def mask_by_division(H, p, *, training, generator):
+    if not training:
+        return H, None
+    out, mask = _dropped(H, p, generator)
+    return H * (out / H), mask
+
+
+@mistake(
     "dropout_backward",
     caught_by="same_entries_as_forward",
     says="Nothing is dropped on the way back: the gradient of a dropped entry is 0.",
@@ -3354,6 +3525,19 @@ def gradient_dropped_in_place(grad_out, cache):
 )
 def gradient_in_float32(grad_out, cache):
     return grad_out.float() if cache is None else (grad_out * cache).float()
+
+
+@mistake(
+    "dropout_backward",
+    caught_by="same_entries_as_forward",
+    says="The factor 1 / (1 − p) is guessed from the share of entries that stayed, which is left to chance; keep it in "
+    "the cache, or the scaled mask.",
+)
+def factor_from_the_share(grad_out, cache):
+    if cache is None:
+        return grad_out
+    stays = cache > 0
+    return grad_out * stays / stays.double().mean().clamp(min=0.01).to(grad_out.dtype)
 
 
 # --- Bonus -----------------------------------------------------------------------------------------------------------
@@ -3540,6 +3724,21 @@ def snapshots_without_lambda(X, y, layers, *, lam, batch_size, n_s, cycles, lr_m
     return _snapshots(X, y, layers, at, 0.0, batch_size, rates, generator, on_step)
 
 
+@mistake(
+    "train_snapshots",
+    caught_by="leaves_arguments_alone",
+    says="The updates change the caller's layers in place (`-=`). Start from copies, or make new tensors.",
+)
+def callers_layers_updated(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    rates = _rates(n_s, cycles, lr_min, lr_max)
+    at = [2 * (c + 1) * n_s for c in range(cycles)]
+    found = _snapshots(X, y, layers, at, lam, batch_size, rates, generator, on_step)
+    for layer, last in zip(layers, found[-1], strict=True):
+        for key in layer:
+            layer[key].copy_(last[key])
+    return found
+
+
 def _smoothed(scores, y, true, others):
     """Mean cross-entropy against a target with `true` on the true class and `others` on every other one."""
     target = torch.full_like(scores, others)
@@ -3623,6 +3822,28 @@ def mean_over_classes_too(scores, y, epsilon):
     log_p = torch.log_softmax(scores, 1)
     of_the_class = log_p[range(len(y)), y].mean()
     return -(1 - epsilon) * of_the_class - epsilon * log_p.mean() / scores.shape[1]
+
+
+@mistake(
+    "label_smoothing_cross_entropy",
+    caught_by="one_example_is_a_set",
+    says="`squeeze` also removes the axis of a batch of one; name the axis, or index without it.",
+)
+def squeezed(scores, y, epsilon):
+    log_p = torch.log_softmax(scores, 1)
+    of_the_class = log_p.gather(1, y[:, None]).squeeze()
+    return -((1 - epsilon) * of_the_class + epsilon * log_p.squeeze().mean(1)).mean()
+
+
+@mistake(
+    "label_smoothing_cross_entropy",
+    caught_by="leaves_arguments_alone",
+    says="The largest score is subtracted in place, in the caller's own scores; work on a new tensor.",
+)
+def scores_shifted_in_place(scores, y, epsilon):
+    scores -= scores.max(1, keepdim=True).values
+    K = scores.shape[1]
+    return _smoothed(scores, y, 1 - epsilon + epsilon / K, epsilon / K)
 
 
 @mistake(
