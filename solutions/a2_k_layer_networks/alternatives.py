@@ -209,8 +209,7 @@ def _triangle(t, n_s, lr_min, lr_max):
     return lr_min + (lr_max - lr_min) * (n_s - abs(t % (2 * n_s) - n_s)) / n_s
 
 
-@alternative("train", unusual="in place on deep copies, the order by sorting random numbers, all drawn beforehand")
-def train_in_place_on_copies(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+def _train_in_place(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     layers = [{k: v.clone() for k, v in layer.items()} for layer in layers]
     updates = 2 * n_s * cycles
     epochs = math.ceil(updates / math.ceil(len(X) / batch_size))
@@ -227,6 +226,11 @@ def train_in_place_on_copies(X, y, layers, *, lam, batch_size, n_s, cycles, lr_m
         if on_step:
             on_step(t, lr, value)
     return layers
+
+
+@alternative("train", unusual="in place on deep copies, the order by sorting random numbers, all drawn beforehand")
+def train_in_place_on_copies(X, y, layers, **named):
+    return _train_in_place(X, y, layers, **named)
 
 
 @alternative("train", unusual="a shuffled copy of the set for every epoch, a while loop, NumPy's permutation")
@@ -472,8 +476,7 @@ def _normalised(S, layer, running, training):
     return layer["gamma"] * S_hat + layer["beta"], (S_hat, layer["gamma"], inverse), {"mean": mean, "var": var}
 
 
-@alternative("forward_bn", unusual="everything inside one loop over all layers, gamma looked for in the dict")
-def forward_bn_in_one_loop(X, layers, running, *, training):
+def _bn_in_one_loop(X, layers, running, *, training):
     inputs, caches, new = [], [], []
     for k, layer in enumerate(layers):
         inputs.append(X)
@@ -489,10 +492,15 @@ def forward_bn_in_one_loop(X, layers, running, *, training):
     return X, (inputs, caches, X), new
 
 
+@alternative("forward_bn", unusual="everything inside one loop over all layers, gamma looked for in the dict")
+def forward_bn_in_one_loop(X, layers, running, *, training):
+    return _bn_in_one_loop(X, layers, running, training=training)
+
+
 @alternative("forward_bn", unusual="an evaluation by layers into which the normalisation is folded")
 def forward_bn_folded(X, layers, running, *, training):
     if training:
-        return forward_bn_in_one_loop(X, layers, running, training=True)
+        return _bn_in_one_loop(X, layers, running, training=True)
     H = X
     for layer, known in zip(layers[:-1], running, strict=True):
         scale = layer["gamma"] / torch.sqrt(known["var"] + 1e-5)
@@ -585,7 +593,7 @@ def snapshots_cycle_by_cycle(X, y, layers, *, lam, batch_size, n_s, cycles, lr_m
     found = []
     for c in range(cycles):
         told = on_step and (lambda t, lr, cost, c=c: on_step(t + 2 * n_s * c, lr, cost))
-        layers = train_in_place_on_copies(
+        layers = _train_in_place(
             X,
             y,
             layers,
