@@ -22,6 +22,7 @@ from types import ModuleType
 import torch
 
 from autograder.scopes import Function, Scopes
+from course_utils.checking.ready_made import NAMESAKES
 
 # Ways of calling something whose name does not stand in the source.
 UNREADABLE_CALLS = {"eval", "exec", "compile", "__import__", "globals", "locals", "vars", "get_ipython", "open"}
@@ -664,7 +665,7 @@ def _attribute(source: Source, node: ast.Attribute, forbidden: Sequence[str]) ->
             return f".{node.attr} (as {name}({parameter}))"
     for rule in forbidden:
         parts = rule.split(".")
-        if parts[0] not in KNOWN_ROOTS:
+        if parts[0] not in KNOWN_ROOTS or (rule in NAMESAKES and not source.passes_modules):
             continue
         known = hasattr(torch.Tensor, node.attr) or source.passes_modules  # else it is an attribute of their own
         if known and parts[-1] != "*" and node.attr in (parts[-1], f"{parts[-1]}_"):
@@ -696,6 +697,7 @@ def _dotted(dotted: str, forbidden: Sequence[str]) -> str | None:
                 rule.startswith("torch.")
                 and dotted.startswith(("torch.Tensor.", "torch.special.", "torch.masked.", "torch.sparse."))
                 and parts[-1] == rule.split(".")[-1]
+                and rule not in NAMESAKES
             )
             or (rule.startswith("torch.") and dotted in (f"torch._{rule[6:]}", f"torch.{rule[6:]}_"))
         ):

@@ -406,6 +406,7 @@ class JailedStudent(Student):
         record = Call(function, decoder.decode(message.get("result")))
         record.changed = [harmless_line(c, 80) for c in _texts(message.get("changed"))][:10]
         record.shared = [harmless_line(t, 80) for t in _texts(message.get("shared"))][:10]
+        record.graph = message.get("graph") is True
         record.remarks = [harmless_line(r, 300) for r in _texts(message.get("remarks"))][:10]
         return record
 

@@ -26,7 +26,15 @@ import torch
 from autograder.runner import cheap_forks
 from autograder.runner.frames import Channel, Closed, Decoder, Encoder, FrameError
 from course_utils.checking.student import changed_arguments
-from course_utils.checking.values import Foreign, plain, plain_result, shared_memory, snapshot, type_name
+from course_utils.checking.values import (
+    Foreign,
+    carries_graph,
+    plain,
+    plain_result,
+    shared_memory,
+    snapshot,
+    type_name,
+)
 
 MAX_OUTPUT = 1 << 20  # characters a cell or call may print; the rest is dropped
 WRITABLE = ("/tmp", "/dev/shm")
@@ -202,6 +210,7 @@ class Server:
                 result = function(*args, **kwargs)
                 reply["result"] = encoder.encode(plain_result(result, message["opaque"], self._wrap))
                 reply["shared"] = shared_memory(result)[:10]
+                reply["graph"] = carries_graph(result)
                 reply["changed"] = changed_arguments(function, before, (tuple(args), kwargs)) if is_call else []
             except (KeyboardInterrupt, SystemExit, Exception) as error:
                 reply["error"] = _error(error)

@@ -15,8 +15,10 @@ from course_utils.checking.exercise import Criterion, Exercise, exercises_of, op
 from course_utils.checking.expect import Form, Nested, Opaque, expect, unchanged_arguments
 from course_utils.checking.notebook import checker
 from course_utils.checking.props import prop
+from course_utils.checking.slopes import follows_slopes
 from course_utils.checking.student import LocalStudent, Student
 from course_utils.checking.unmet import CriterionFault, Unmet
+from course_utils.checking.values import Foreign
 from course_utils.checking.variants import Alternative, Mistake, alternative, mistake, variants_of
 from course_utils.checking.verdict import CriterionResult, ExerciseResult, judge_exercise
 
@@ -28,6 +30,7 @@ __all__ = [
     "Draw",
     "Exercise",
     "ExerciseResult",
+    "Foreign",
     "Form",
     "LocalStudent",
     "Mistake",
@@ -42,6 +45,7 @@ __all__ = [
     "checker",
     "exercises_of",
     "expect",
+    "follows_slopes",
     "judge_exercise",
     "mistake",
     "opaque_results",

@@ -16,6 +16,7 @@ from course_utils.checking.props import is_prop, prop_title
 from course_utils.checking.unmet import Unmet
 from course_utils.checking.values import (
     Foreign,
+    carries_graph,
     changes,
     plain,
     plain_result,
@@ -44,6 +45,8 @@ class Call:
         Warnings and lines on stderr, at most a few hundred characters each.
     shared : list of str
         Arrays of the result that are the same memory, for example "[0]['b'] and [1]['b']".
+    graph : bool
+        Whether a tensor of the result requires a gradient, and so keeps the graph that made it.
     """
 
     function: str
@@ -51,6 +54,7 @@ class Call:
     changed: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
+    graph: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ class LocalStudent(Student):
         if held:
             raise held[0]
         record.changed = [] if prop else changed_arguments(code, before, (given, given_by_name))
-        record.shared = shared_memory(result)
+        record.shared, record.graph = shared_memory(result), carries_graph(result)
         record.result = plain_result(result, () if prop else self._opaque.get(function, ()), self._keep)
         seen = dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught)
         record.remarks = [r[:MAX_REMARK] for r in [*seen, *errors.getvalue().splitlines()] if r.strip()]

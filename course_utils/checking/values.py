@@ -117,6 +117,8 @@ def changes(before: Any, after: Any, path: str) -> list[str]:
     if isinstance(before, Tensor):
         if not isinstance(after, Tensor) or after.shape != before.shape or after.dtype != before.dtype:
             return [path]
+        if after.is_leaf and (after.requires_grad or after.grad is not None):  # no argument comes so
+            return [f"{path} ({'requires_grad' if after.grad is None else '.grad'})"]
         same = torch.equal(before, after) or bool(((before == after) | ((before != before) & (after != after))).all())
         return [] if same else [path]
     if isinstance(before, dict):
@@ -162,6 +164,11 @@ def shared_memory(value: Any) -> list[str]:
         elif address:
             first[address] = path
     return found
+
+
+def carries_graph(value: Any) -> bool:
+    """Whether a tensor of a result requires a gradient, and so keeps the graph that made it."""
+    return any(tensor.requires_grad for _, tensor in _tensors(value, ""))
 
 
 def _tensors(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
