@@ -151,7 +151,16 @@ def columns_of_transposed_windows(images, kh, kw, stride, padding):
 
 @mistake(
     "im2col",
-    caught_by=("pixels_of_a_window", "every_window_has_its_column", "strides", "zero_padding", "keeps_form", "stride_and_padding_together", "smallest_sizes", "keeps_precision"),
+    caught_by=(
+        "pixels_of_a_window",
+        "every_window_has_its_column",
+        "strides",
+        "zero_padding",
+        "keeps_form",
+        "stride_and_padding_together",
+        "smallest_sizes",
+        "keeps_precision",
+    ),
     says="kh and kw are exchanged: kh is the number of rows of a window, kw that of its columns.",
 )
 def columns_with_kh_and_kw_exchanged(images, kh, kw, stride, padding):
@@ -767,7 +776,12 @@ def gradient_placed_with_stride_k(grad_out, cache):
 
 @mistake(
     "max_pool2d_backward",
-    caught_by=("largest_pixel_gets_the_gradient", "overlapping_windows_add", "one_pixel_among_ties", "ties_of_overlapping_windows"),
+    caught_by=(
+        "largest_pixel_gets_the_gradient",
+        "overlapping_windows_add",
+        "one_pixel_among_ties",
+        "ties_of_overlapping_windows",
+    ),
     says="The gradient is spread over the whole window, as for average pooling. Only the largest pixel had an "
     "influence on the output, so it alone gets the gradient.",
 )
@@ -783,7 +797,13 @@ def gradient_spread_over_the_window(grad_out, cache):
 
 @mistake(
     "max_pool2d_backward",
-    caught_by=("largest_pixel_gets_the_gradient", "overlapping_windows_add", "one_pixel_among_ties", "ties_of_overlapping_windows", "smallest_sizes"),
+    caught_by=(
+        "largest_pixel_gets_the_gradient",
+        "overlapping_windows_add",
+        "one_pixel_among_ties",
+        "ties_of_overlapping_windows",
+        "smallest_sizes",
+    ),
     says="The place of the maximum is the same for all images: the argmax was taken over the batch as well. Every "
     "window of every image has its own.",
 )
@@ -794,7 +814,12 @@ def one_place_for_all_images(grad_out, cache):
 
 @mistake(
     "max_pool2d_backward",
-    caught_by=("largest_pixel_gets_the_gradient", "overlapping_windows_add", "one_pixel_among_ties", "ties_of_overlapping_windows"),
+    caught_by=(
+        "largest_pixel_gets_the_gradient",
+        "overlapping_windows_add",
+        "one_pixel_among_ties",
+        "ties_of_overlapping_windows",
+    ),
     says="Row and column of the largest pixel are exchanged: the index within a window is row·k + column.",
 )
 def row_and_column_exchanged(grad_out, cache):
