@@ -272,9 +272,11 @@ def strides(student: Student, draw: Draw) -> None:
         H, W = (n - k + 1 for n, k in zip(p.X.shape[2:], p.kernel, strict=True))
         all_windows = columns_of(student, replace(p, stride=1))
         varied(all_windows, *all_windows.shape, name="the columns")
-        kept = all_windows.unflatten(2, (H, W))[:, :, ::stride, ::stride].flatten(2)
+        kept, other = (all_windows.unflatten(2, n)[:, :, ::stride, ::stride].flatten(2) for n in ((H, W), (W, H)))
         got = columns_of(student, p)
-        if bool((sorted_patches(got.transpose(1, 2)) != sorted_patches(kept.transpose(1, 2))).any()):
+        # In which order the windows come is the business of another criterion.
+        found, *some = (sorted_patches(columns.transpose(1, 2)) for columns in (got, kept, other))
+        if not any(torch.equal(found, windows) for windows in some):
             because = "some of your columns for stride 1"
             expect(got, f"the columns for stride {stride}").close_to(kept, because=because)
 
@@ -1839,7 +1841,6 @@ def net_layers_are_registered(student: Student, draw: Draw) -> None:
     """The state dict holds every layer: loaded into another net it makes the scores agree."""
     images = pictures(draw, 2)
     model, other = conv_net(student, draw, 10), conv_net(student, draw, 10, settled=False)
-    student.prop(output_of, other, images, False)
     found = student.prop(copies_agree, model, other, images)
     expect(found).all(found["differed"], "two nets with different parameters give the same scores")
     text = "with the same state dict two nets give different scores: a layer stands in a plain list"
@@ -1942,10 +1943,11 @@ def offsets_are_uniform(student: Student, draw: Draw) -> None:
 @augment.criterion(points=0.5)
 def half_are_mirrored(student: Student, draw: Draw) -> None:
     """Half of the images are mirrored left to right."""
-    _, shifts = augmented(student, numbered(800), draw.generator())
-    share = float(shifts.mirrored.double().mean())
+    generator = draw.generator()
+    batches = [augmented(student, numbered(160), generator)[1].mirrored for _ in range(5)]
+    share = float(torch.cat(batches).double().mean())
     # Chance alone takes a right solution this far off once in 10¹⁰ times.
-    always_one = len(shifts.mirrored.unique()) == 1
+    always_one = any(len(mirrored.unique()) == 1 for mirrored in batches)
     expect(share).all(not always_one, "all images of a batch are mirrored, or none is")
     expect(share).all(abs(share - 0.5) < 0.12, f"{share:.0%} of the images are mirrored")
 
@@ -2344,8 +2346,8 @@ class Evaluation:
         scores = LinearProbe(seed, math.prod(PLANE), K).linear(self.images.flatten(1)).detach()
         ranked = scores.argsort(1)
         self.right = draw.integer(1, N) if right is None else right
-        # The wrong ones lie together at the end, where a short last batch is.
-        place = torch.where(torch.arange(N) < self.right, K - 1, draw.integers(0, K - 1, N))
+        # The right ones lie together at the end, where a short last batch is.
+        place = torch.where(torch.arange(N) >= N - self.right, K - 1, draw.integers(0, K - 1, N))
         self.labels = ranked.gather(1, place[:, None])[:, 0]
         model = student.prop(linear_probe, seed, math.prod(PLANE), K, training)
         self.before = student.prop(surroundings, model)
@@ -2639,6 +2641,9 @@ def largest_magnitude_over_channels(student: Student, draw: Draw) -> None:
     for _ in range(2):
         look = Look(student, draw)
         gradient = look.of_scores()
+        while not bool((gradient[:, :, 1:] < 0).all(1).any()):  # a pixel whose channels are all negative
+            look = Look(student, draw)
+            gradient = look.of_scores()
         got = finite(look.saliency(), 1, *look.images.shape[2:], name="the map")
         # Where the gradient itself is wrong, which has cost its points, its magnitudes are not known.
         expect(got).all(got >= 0, "an entry is negative: it is a magnitude")

@@ -436,7 +436,7 @@ def far_cycles(student: Student, draw: Draw) -> None:
     expect(lr(1)).all(lr(1) != lr(2), "lr(1) and lr(2) are the same")
     for cycle in (9, 19):
         half = lr.n_1 * 2**cycle
-        for t, like in ((0, 0), (half, lr.n_1), (half // lr.n_1, 1), (2 * half, 0)):
+        for t, like in ((half // lr.n_1, 1), (0, 0), (half, lr.n_1), (2 * half, 0)):
             got = lr(lr.start(cycle) + t)
             name = f"the learning rate at update {t} of cycle {cycle}"
             expect(got, name).close_to(lr(like), because=f"that of t = {like} in cycle 0")

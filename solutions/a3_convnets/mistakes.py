@@ -140,7 +140,7 @@ def columns_channels_last(images, kh, kw, stride, padding):
 
 @mistake(
     "im2col",
-    caught_by=("windows_row_by_row", "strides"),
+    caught_by="windows_row_by_row",
     says="The windows come column by column; row by row is asked for, or the output image is transposed.",
 )
 def columns_of_transposed_windows(images, kh, kw, stride, padding):
@@ -221,8 +221,8 @@ def columns_with_stride_down_only(images, kh, kw, stride, padding):
 @mistake(
     "col2im",
     caught_by="overlaps_add",
-    says="The entries are assigned (`=`), so of several that belong to one pixel only the last is kept. They add up: "
-    "`+=`.",
+    says="The entries are assigned, so of several that belong to one pixel only the last is kept. They add up: `+=` on "
+    "slices; with index lists even `+=` assigns, and `index_put_(…, accumulate=True)` adds.",
 )
 def overlaps_assigned(cols, shape, kh, kw, stride, padding):
     return cut(added_up(cols, shape, kh, kw, stride, padding, assign=True), padding)
@@ -265,22 +265,6 @@ def padding_cut_on_one_side(cols, shape, kh, kw, stride, padding):
 def columns_read_channels_last(cols, shape, kh, kw, stride, padding):
     cols = cols.reshape(len(cols), kh, kw, shape[1], -1).permute(0, 3, 1, 2, 4).reshape(cols.shape)
     return cut(added_up(cols, shape, kh, kw, stride, padding), padding)
-
-
-@mistake(
-    "col2im",
-    caught_by="overlaps_add",
-    says="With index lists `images[:, :, rows, columns] += …` writes a pixel that is listed twice only once. Use "
-    "`index_put_(…, accumulate=True)`, `index_add_` or a loop over the kernel.",
-)
-def overlaps_lost_by_indexing(cols, shape, kh, kw, stride, padding):
-    N, C, H, W = shape
-    H_out, W_out = (H + 2 * padding - kh) // stride + 1, (W + 2 * padding - kw) // stride + 1
-    rows = torch.arange(kh)[:, None, None, None] + stride * torch.arange(H_out)[None, None, :, None]
-    columns = torch.arange(kw)[None, :, None, None] + stride * torch.arange(W_out)
-    images = cols.new_zeros(N, C, H + 2 * padding, W + 2 * padding)
-    images[:, :, rows, columns] += cols.reshape(N, C, kh, kw, H_out, W_out)
-    return cut(images, padding)
 
 
 @mistake(
@@ -2258,24 +2242,6 @@ def gradients_pile_up(model, images, labels, optimizer, *, batch_size, generator
 
 @mistake(
     "train_epoch",
-    caught_by="gradients_start_from_zero",
-    says="The gradients are set to zero only once, before the loop: from the second step on they pile up.",
-)
-def gradients_zeroed_once(model, images, labels, optimizer, *, batch_size, generator, transform=None):
-    was, total = model.training, 0.0
-    model.train()
-    optimizer.zero_grad()
-    for x, y in batches(images, labels, batch_size, generator):
-        loss = functional.cross_entropy(model(x if transform is None else transform(x, generator)), y)
-        loss.backward()
-        optimizer.step()
-        total += loss.item() * len(y)
-    model.train(was)
-    return total / len(images)
-
-
-@mistake(
-    "train_epoch",
     caught_by=("images_keep_their_labels", "mean_over_the_batch", "gradients_start_from_zero", "one_step_a_batch"),
     says="The gradients are set to zero between `backward` and `step`, so the step has nothing to follow. The order "
     "is zero_grad, backward, step.",
@@ -2592,7 +2558,8 @@ def batches_shuffled_not_images(model, images, labels, optimizer, *, batch_size,
     was, total = model.training, 0.0
     model.train()
     parts = torch.arange(len(images)).split(batch_size)
-    for k in torch.randperm(len(parts), generator=generator).tolist():
+    whole = len(images) // batch_size
+    for k in [*torch.randperm(whole, generator=generator).tolist(), *range(whole, len(parts))]:
         x, y = images[parts[k]], labels[parts[k]]
         total += step(model, x if transform is None else transform(x, generator), y, optimizer) * len(y)
     model.train(was)
