@@ -2070,6 +2070,7 @@ def surroundings(model: nn.Module) -> dict[str, Any]:
     """Reading the model's mode, parameters and buffers, and whether gradients are recorded."""
     found = {
         "training": model.training,
+        "modes": [module.training for module in model.modules()],
         "recording": torch.is_grad_enabled() and not torch.is_inference_mode_enabled(),
         "state": dict(model.state_dict()),
         "requires_grad": [p.requires_grad for p in model.parameters()],
@@ -2268,6 +2269,8 @@ def mode_as_before(student: Student, draw: Draw) -> None:
         names = "training" if training else "evaluation", "training" if epoch.after["training"] else "evaluation"
         text = f"the model came in {names[0]} mode and was left in {names[1]} mode"
         expect(epoch.after).all(epoch.after["training"] is training, text)
+        text = "model.training is as before, but a layer inside is left in another mode: use `model.train(mode)`"
+        expect(epoch.after).all(set(epoch.after["modes"]) == {training}, text)
 
 
 @train_epoch.criterion(points=1)
@@ -2412,6 +2415,8 @@ def evaluation_leaves_the_mode(student: Student, draw: Draw) -> None:
         names = "training" if training else "evaluation", "training" if e.after["training"] else "evaluation"
         text = f"the model came in {names[0]} mode and was left in {names[1]} mode"
         expect(e.after).all(e.after["training"] is training, text)
+        text = "model.training is as before, but a layer inside is left in another mode: use `model.train(mode)`"
+        expect(e.after).all(set(e.after["modes"]) == {training}, text)
 
 
 @evaluate.criterion(points=0.5, contract=True)
@@ -2604,7 +2609,8 @@ class Look:
             unchanged_arguments(self.student.calls[-1])
         finally:
             after = self.student.prop(surroundings, self.model)
-        expect(after).all(after["training"] is False, "the model came in evaluation mode and is left in training mode")
+        text = "the model came in evaluation mode, and it or a layer of it is left in training mode"
+        expect(after).all(after["modes"] == before["modes"], text)
         expect_same_model(before, after)
 
     def saliency(self) -> Any:

@@ -565,6 +565,37 @@ class BlockOfFunctions(nn.Module):
 
 
 @alternative(
+    "ConvBlock",
+    unusual="zeros padded by a layer of their own, weight normalisation, another eps and momentum",
+)
+class BlockWithNormedWeights(nn.Module):
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(c_in, c_out, 3))
+        norm = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.3)
+        self.add_module("all of it", nn.Sequential(nn.ZeroPad2d(1), conv, norm, nn.ReLU()))
+
+    def forward(self, x):
+        (layers,) = self.children()
+        return layers(x)
+
+
+@alternative(
+    "ConvBlock",
+    unusual="the convolution as a matrix product of unfolded images",
+)
+class BlockByUnfold(nn.Module):
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(c_in, c_out, 3, padding=1), nn.BatchNorm2d(c_out)
+
+    def forward(self, x):
+        cols = functional.unfold(x, 3, padding=1)
+        z = (self.conv.weight.flatten(1) @ cols).unflatten(2, x.shape[2:])
+        return torch.relu(self.norm(z + self.conv.bias[:, None, None]))
+
+
+@alternative(
     "ResidualBlock",
     unusual="layers named and made in the reverse order, an Identity-free shortcut",
 )
@@ -684,6 +715,20 @@ class NetWithNormedFeatures(nn.Module):
 
 
 # --- Augmentation ----------------------------------------------------------------------------------------------------
+
+
+@alternative(
+    "ConvNet",
+    unusual="lazy layers, normalisation, SiLU, flattened maps",
+)
+class LazyNet(nn.Module):
+    def __init__(self, n_classes):
+        super().__init__()
+        convolution = [nn.LazyConv2d(8, 3, stride=2), nn.LazyBatchNorm2d(), nn.SiLU(), nn.AvgPool2d(3)]
+        self.layers = nn.Sequential(*convolution, nn.Flatten(), nn.Dropout(), nn.LazyLinear(n_classes))
+
+    def forward(self, x):
+        return self.layers(x)
 
 
 @alternative(
@@ -915,6 +960,15 @@ def saliency_with_frozen_parameters(model, images, y):
 
 
 @alternative(
+    "saliency_map",
+    unusual="a vector-Jacobian product by torch.func",
+)
+def saliency_by_vjp(model, images, y):
+    scores, pull_back = torch.func.vjp(model, images)
+    return pull_back(functional.one_hot(y, scores.shape[1]).to(scores.dtype))[0].abs().max(1).values.detach()
+
+
+@alternative(
     "fgsm",
     unusual="backward(inputs=…), the loss summed, clipping by minimum and maximum",
 )
@@ -1011,6 +1065,21 @@ class InceptionWithReductions(nn.Module):
 
 
 @alternative(
+    "InceptionBlock",
+    unusual="two 3×3 convolutions in a row see 5×5 pixels; ReLU in the pooled branch only",
+)
+class InceptionOfThrees(nn.Module):
+    def __init__(self, c_in, c_1, c_3, c_5, c_pool):
+        super().__init__()
+        five = nn.Sequential(nn.Conv2d(c_in, c_5, 3, 1, 1), nn.Conv2d(c_5, c_5, 3, 1, 1))
+        pooled = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(c_in, c_pool, 1), nn.ReLU())
+        self.branches = nn.ModuleList([nn.Conv2d(c_in, c_1, 1), nn.Conv2d(c_in, c_3, 3, 1, 1), five, pooled])
+
+    def forward(self, x):
+        return torch.cat([branch(x) for branch in self.branches], -3)
+
+
+@alternative(
     "SeparableConvBlock",
     unusual="a Sequential with biases; layers made in another order",
 )
@@ -1102,3 +1171,14 @@ def batches_as_an_object(y, batch_size, generator):
             return iter(self.indices.split(batch_size))
 
     return Epoch()
+
+
+@alternative(
+    "balanced_batches",
+    unusual="a DataLoader over the chosen indices",
+)
+def batches_as_a_loader(y, batch_size, generator):
+    members = [(y == k).nonzero()[:, 0] for k in y.unique()]
+    least = min(map(len, members))
+    chosen = torch.cat([m[torch.multinomial(torch.ones(len(m)), least, generator=generator)] for m in members])
+    return DataLoader(chosen, batch_size=batch_size, shuffle=True, generator=generator)

@@ -128,6 +128,17 @@ def cut(images, padding):
 
 @mistake(
     "im2col",
+    caught_by=("zero_padding", "stride_and_padding_together"),
+    says="The zeros are put above and below the image only; left and right need them too.",
+)
+def columns_padded_above_and_below(images, kh, kw, stride, padding):
+    wide = torch.zeros(*images.shape[:2], images.shape[2] + 2 * padding, images.shape[3] + 2 * padding).to(images)
+    wide[:, :, padding : padding + images.shape[2], : images.shape[3]] = images
+    return columns_of(windows_of(wide, kh, kw, stride))
+
+
+@mistake(
+    "im2col",
     caught_by="pixels_of_a_window",
     says="The entries of a column have the order (kh, kw, C). The filters have (C, kh, kw), so each weight would "
     "meet the wrong pixel.",
@@ -221,8 +232,8 @@ def columns_with_stride_down_only(images, kh, kw, stride, padding):
 @mistake(
     "col2im",
     caught_by="overlaps_add",
-    says="The entries are assigned, so of several that belong to one pixel only the last is kept. They add up: `+=` on "
-    "slices; with index lists even `+=` assigns, and `index_put_(…, accumulate=True)` adds.",
+    says="The entries are assigned, so of several that belong to one pixel only the last is kept. They add up: `+=` "
+    "on slices; with index lists even `+=` assigns, and `index_put_(…, accumulate=True)` adds.",
 )
 def overlaps_assigned(cols, shape, kh, kw, stride, padding):
     return cut(added_up(cols, shape, kh, kw, stride, padding, assign=True), padding)
@@ -1500,6 +1511,33 @@ def three_cycles_only(t, n_1, lr_min, lr_max):
 
 @mistake(
     "cyclical_lr_doubling",
+    caught_by=("first_cycle", "each_cycle_is_twice_as_long", "shortest_cycles"),
+    says="The rise follows a cosine. Up and down are straight lines.",
+)
+def rises_along_a_cosine(t, n_1, lr_min, lr_max):
+    half = n_1
+    while t >= 2 * half:
+        t -= 2 * half
+        half *= 2
+    return lr_min + (lr_max - lr_min) * (1 - math.cos(math.pi * t / half)) / 2
+
+
+@mistake(
+    "cyclical_lr_doubling",
+    caught_by=("each_cycle_is_twice_as_long", "far_cycles", "shortest_cycles"),
+    says="lr_max is halved from cycle to cycle. Only the length of the cycles changes, not their height.",
+)
+def height_halved(t, n_1, lr_min, lr_max):
+    half, height = n_1, 1.0
+    while t >= 2 * half:
+        t -= 2 * half
+        half *= 2
+        height /= 2
+    return lr_min + height * (lr_max - lr_min) * min(t, 2 * half - t) / half
+
+
+@mistake(
+    "cyclical_lr_doubling",
     caught_by="keeps_form",
     says="The result is a tensor; a Python float is asked for, as an optimiser wants it.",
 )
@@ -2460,6 +2498,21 @@ def left_in_evaluation_mode(model, images, labels, optimizer, *, batch_size, gen
 
 @mistake(
     "train_epoch",
+    caught_by="mode_as_before",
+    says="Afterwards only `model.training` is set back; the layers inside stay in training mode. `model.train(mode)` "
+    "tells them all.",
+)
+def only_the_flag_is_set_back(model, images, labels, optimizer, *, batch_size, generator, transform=None):
+    was, total = model.training, 0.0
+    model.train()
+    for x, y in batches(images, labels, batch_size, generator):
+        total += step(model, x if transform is None else transform(x, generator), y, optimizer) * len(y)
+    model.training = was
+    return total / len(images)
+
+
+@mistake(
+    "train_epoch",
     caught_by="training_mode_during",
     says="Only `model.training` is set, which the layers inside do not see. `model.train()` tells them all.",
 )
@@ -2742,6 +2795,20 @@ def all_images_at_once(model, images, labels, *, batch_size):
 
 @mistake(
     "evaluate",
+    caught_by="nothing_else_changes",
+    says="The parameters are frozen with `requires_grad_(False)` and stay so: nothing can be trained any more.",
+)
+def parameters_left_frozen(model, images, labels, *, batch_size):
+    was = model.training
+    model.eval()
+    model.requires_grad_(False)
+    right = counted_right(model, images, labels, batch_size)
+    model.train(was)
+    return right / len(images)
+
+
+@mistake(
+    "evaluate",
     caught_by="keeps_form",
     says="The result is a tensor; a Python float is asked for: `.item()`.",
 )
@@ -2989,6 +3056,19 @@ def saliency_leaves_training_mode(model, images, y):
 
 @mistake(
     "saliency_map",
+    caught_by="leaves_everything_as_it_was",
+    says="Only `model.training` is set back; the layers inside stay in training mode. `model.train(mode)` and "
+    "`model.eval()` tell them all.",
+)
+def layers_left_in_training_mode(model, images, y):
+    found = image_gradient(model, images, y, picked).abs().amax(1)
+    model.train()
+    model.training = False
+    return found
+
+
+@mistake(
+    "saliency_map",
     caught_by="no_graph_in_the_result",
     says="The map still carries a graph (`create_graph=True`, or no `detach()`): whoever keeps it keeps the whole "
     "network's intermediate results.",
@@ -3041,6 +3121,27 @@ def gradient_without_sign(model, images, y, epsilon):
 def gradient_normalised(model, images, y, epsilon):
     g = image_gradient(model, images, y, lambda s, y: functional.cross_entropy(s, y, reduction="sum"))
     return (images + epsilon * g / g.flatten(1).norm(dim=1)[:, None, None, None]).clamp(0, 1)
+
+
+@mistake(
+    "fgsm",
+    caught_by="step_along_the_sign",
+    says="The scores go through a softmax before the cross-entropy, which has its own: the gradient is that of "
+    "another loss.",
+)
+def softmax_before_the_loss(model, images, y, epsilon):
+    g = image_gradient(model, images, y, lambda s, y: functional.cross_entropy(torch.softmax(s, 1), y))
+    return moved(images, g, epsilon)
+
+
+@mistake(
+    "fgsm",
+    caught_by="images_are_independent",
+    says="All images are moved along the sign of the mean gradient. Every image has its own.",
+)
+def one_step_for_the_batch(model, images, y, epsilon):
+    g = image_gradient(model, images, y, functional.cross_entropy).mean(0, keepdim=True)
+    return moved(images, g, epsilon)
 
 
 @mistake(
@@ -3358,7 +3459,7 @@ class PointwiseFirst(nn.Module):
 
 @mistake(
     "class_weights",
-    caught_by=("rare_classes_weigh_more", "weights_have_mean_one"),
+    caught_by=("rare_classes_weigh_more", "weights_have_mean_one", "one_class_has_it_all"),
     says="The weights are the counts themselves, so frequent classes count even more. Rare classes are to weigh "
     "more: the inverse.",
 )
@@ -3368,7 +3469,17 @@ def weights_by_count(y, K):
 
 @mistake(
     "class_weights",
-    caught_by="weights_have_mean_one",
+    caught_by="one_class_has_it_all",
+    says="K is taken for the number of classes that occur. It is the number of all classes: N / (K·n_k).",
+)
+def only_present_classes_counted(y, K):
+    counts = torch.bincount(y, minlength=K).float()
+    return torch.where(counts > 0, len(y) / ((counts > 0).sum() * counts), torch.zeros_like(counts))
+
+
+@mistake(
+    "class_weights",
+    caught_by=("weights_have_mean_one", "one_class_has_it_all"),
     says="The factor N / K is missing: the weights are 1 / n_k, so the loss becomes tiny and needs another learning "
     "rate.",
 )
@@ -3379,7 +3490,7 @@ def inverse_counts_only(y, K):
 
 @mistake(
     "class_weights",
-    caught_by="weights_have_mean_one",
+    caught_by=("weights_have_mean_one", "one_class_has_it_all"),
     says="The weights are N / n_k: the factor 1 / K is missing, so they do not have mean 1.",
 )
 def weights_without_k(y, K):
@@ -3407,7 +3518,7 @@ def absent_class_counted_once(y, K):
 
 @mistake(
     "class_weights",
-    caught_by=("rare_classes_weigh_more", "weights_have_mean_one"),
+    caught_by=("rare_classes_weigh_more", "weights_have_mean_one", "one_class_has_it_all"),
     says="1 is added to every count, so that no division by 0 can happen; that changes all the weights.",
 )
 def one_added_to_every_count(y, K):
@@ -3427,7 +3538,7 @@ def as_many_weights_as_labels_say(y, K):
 
 @mistake(
     "class_weights",
-    caught_by="weights_have_mean_one",
+    caught_by=("weights_have_mean_one", "one_class_has_it_all"),
     says="The weights are divided by their sum, so they add up to 1 instead of giving every example the mean weight 1.",
 )
 def weights_that_add_up_to_one(y, K):
@@ -3537,6 +3648,18 @@ def balanced_with_a_fixed_seed(y, batch_size, generator):
     generator, members = torch.Generator().manual_seed(0), members_of(y)
     chosen = torch.cat([some(m, min(map(len, members)), generator) for m in members])
     return some(chosen, len(chosen), generator).split(batch_size)
+
+
+@mistake(
+    "balanced_batches",
+    caught_by="as_many_of_every_class",
+    says="The last batch is dropped where it is short, so the classes do not come equally often. It may be short.",
+)
+def short_batch_dropped(y, batch_size, generator):
+    members = members_of(y)
+    chosen = torch.cat([some(m, min(map(len, members)), generator) for m in members])
+    parts = some(chosen, len(chosen), generator).split(batch_size)
+    return [part for part in parts if len(part) == batch_size] or list(parts)
 
 
 @mistake(
