@@ -3062,8 +3062,8 @@ def at_most_batch_size(student: Student, draw: Draw) -> None:
 @balanced_batches.criterion(points=0.5)
 def drawn_anew(student: Student, draw: Draw) -> None:
     """Each call draws other examples from the larger classes, so that in time all are used."""
-    y, generator = uneven_labels(draw, 3, 5, 14), draw.generator()
-    epochs = [frozenset(epoch_of(student, y, 6, generator).tolist()) for _ in range(40)]
+    y = uneven_labels(draw, 3, 5, 14)
+    epochs = [frozenset(epoch_of(student, y, 6, draw.generator()).tolist()) for _ in range(40)]
     expect(epochs).all(len(set(epochs)) > 1, "every epoch has the same examples")
     used = frozenset().union(*epochs)
     # Chance alone leaves an example out of all epochs less than once in 10⁷ times.

@@ -149,9 +149,21 @@ def folded_into_a_view(cols, shape, kh, kw, stride, padding):
 # --- Convolution -----------------------------------------------------------------------------------------------------
 
 
+def notebook_cache(X, F, stride, padding):
+    """What the notebook's conv2d_backward finds in its cache."""
+    windows = functional.pad(X, (padding,) * 4).unfold(2, F.shape[2], stride).unfold(3, F.shape[3], stride)
+    cols = windows.permute(0, 1, 4, 5, 2, 3).flatten(4).flatten(1, 3)
+    return cols, X.shape, F, stride, padding
+
+
+def largest(X, k, stride):
+    """Where in each window its largest pixel is, as the notebook's max_pool2d_backward finds it in its cache."""
+    return X.unfold(2, k, stride).unfold(3, k, stride).flatten(-2).argmax(-1)
+
+
 @alternative(
     "conv2d_forward",
-    unusual="seven nested loops in effect: one output pixel at a time, a dict as cache",
+    unusual="one output pixel and one filter at a time, a list returned",
 )
 def convolution_in_loops(X, F, b, stride, padding):
     padded = functional.pad(X, (padding,) * 4)
@@ -163,12 +175,12 @@ def convolution_in_loops(X, F, b, stride, padding):
             window = padded[:, :, i * stride : i * stride + kh, j * stride : j * stride + kw]
             for k in range(len(F)):
                 out[:, k, i, j] = (window * F[k]).sum((1, 2, 3)) + b[k]
-    return [out, {"X": X, "F": F}]
+    return [out, notebook_cache(X, F, stride, padding)]
 
 
 @alternative(
     "conv2d_forward",
-    unusual="einsum over a strided view of the padded images; None as cache",
+    unusual="einsum over a strided view of the padded images",
 )
 def convolution_by_strides(X, F, b, stride, padding):
     padded = functional.pad(X, (padding,) * 4).contiguous()
@@ -179,7 +191,8 @@ def convolution_by_strides(X, F, b, stride, padding):
         (N, C, (H - kh) // stride + 1, (W - kw) // stride + 1, kh, kw),
         (s[0], s[1], s[2] * stride, s[3] * stride, s[2], s[3]),
     )
-    return torch.einsum("nchwij,fcij->nfhw", windows, F) + b.view(1, -1, 1, 1), None
+    out = torch.einsum("nchwij,fcij->nfhw", windows, F) + b.view(1, -1, 1, 1)
+    return out, notebook_cache(X, F, stride, padding)
 
 
 @alternative(
@@ -192,7 +205,7 @@ def convolution_by_fourier(X, F, b, stride, padding):
     kh, kw = F.shape[2:]
     product = torch.fft.rfft2(padded)[:, None] * torch.fft.rfft2(F, s=(H, W)).conj()[None]
     whole = torch.fft.irfft2(product.sum(2), s=(H, W))[:, :, : H - kh + 1, : W - kw + 1]
-    return whole[:, :, ::stride, ::stride].to(X.dtype) + b[:, None, None], (X, F)
+    return whole[:, :, ::stride, ::stride].to(X.dtype) + b[:, None, None], notebook_cache(X, F, stride, padding)
 
 
 @alternative(
@@ -210,7 +223,7 @@ def convolution_by_shifts(X, F, b, stride, padding):
         for j in range(kw):
             seen = padded[:, :, i : i + stride * rows : stride, j : j + stride * columns : stride]
             out = out + F[:, :, i, j] @ seen.reshape(N, C, -1)
-    return out.reshape(N, n_filters, rows, columns), [X, F, b]
+    return out.reshape(N, n_filters, rows, columns), notebook_cache(X, F, stride, padding)
 
 
 @alternative(
@@ -264,23 +277,20 @@ def pooled_by_shifts(X, k, stride):
     out = pieces[0]
     for piece in pieces[1:]:
         out = torch.maximum(out, piece)
-    return out.clone(), lambda: (X, k, stride)
+    return out.clone(), (X, largest(X, k, stride), k, stride)
 
 
 @alternative(
     "max_pool2d_forward",
-    unusual="one window at a time, an object as cache",
+    unusual="one window at a time",
 )
 def pooled_in_loops(X, k, stride):
-    class Cache:
-        images = X
-
     rows, columns = ((n - k) // stride + 1 for n in X.shape[2:])
     out = torch.empty(*X.shape[:2], rows, columns, dtype=X.dtype)
     for i in range(rows):
         for j in range(columns):
             out[:, :, i, j] = X[:, :, i * stride : i * stride + k, j * stride : j * stride + k].amax((2, 3))
-    return out, Cache()
+    return out, (X, largest(X, k, stride), k, stride)
 
 
 @alternative(
@@ -288,7 +298,8 @@ def pooled_in_loops(X, k, stride):
     unusual="first along the rows, then along the columns",
 )
 def pooled_along_each_axis(X, k, stride):
-    return X.unfold(3, k, stride).amax(-1).unfold(2, k, stride).amax(-1), None
+    out = X.unfold(3, k, stride).amax(-1).unfold(2, k, stride).amax(-1)
+    return out, (X, largest(X, k, stride), k, stride)
 
 
 @alternative(
@@ -404,7 +415,8 @@ def net_by_einsum(patches, params):
     P, n_f = maps.shape[1:]
     weights = params["W1"].reshape(P, n_f, -1)
     hidden = functional.relu(torch.einsum("npf,pfm->nm", maps, weights) + params["b1"])
-    return hidden.mm(params["W2"]).add(params["b2"]), {"hidden": hidden}
+    scores = hidden.mm(params["W2"]).add(params["b2"])
+    return scores, (patches, maps, hidden, scores)
 
 
 @alternative(
@@ -418,7 +430,8 @@ def net_image_by_image(patches, params):
         hidden = (maps.reshape(-1) @ params["W1"] + params["b1"]).clamp(min=0)
         scores.append(hidden @ params["W2"] + params["b2"])
         kept.append((maps, hidden))
-    return [torch.stack(scores), kept]
+    maps, hidden = (torch.stack(parts) for parts in zip(*kept, strict=True))
+    return [torch.stack(scores), (patches, maps, hidden, torch.stack(scores))]
 
 
 @alternative(

@@ -436,6 +436,9 @@ def far_cycles(student: Student, draw: Draw) -> None:
     expect(lr(1)).all(lr(1) != lr(2), "lr(1) and lr(2) are the same")
     for cycle in (9, 19):
         half = lr.n_1 * 2**cycle
+        later = lr.start(cycle) + 2**cycle + 1
+        expected = lr(1) + (lr(2) - lr(1)) / 2**cycle
+        expect(lr(later), f"the learning rate at update {2**cycle + 1} of cycle {cycle}").close_to(expected)
         for t, like in ((half // lr.n_1, 1), (0, 0), (half, lr.n_1), (2 * half, 0)):
             got = lr(lr.start(cycle) + t)
             name = f"the learning rate at update {t} of cycle {cycle}"

@@ -115,6 +115,36 @@ def test_a_wrong_forward_pass_costs_the_backward_pass_nothing(reference: dict[st
     assert set(unmet(judged("max_pool2d_backward", own, SECRETS[0]))) <= asked
 
 
+@pytest.mark.parametrize("kind", ["closure", "dict", "object", "None"])
+def test_a_cache_is_the_students_own_business(kind: str, reference: dict[str, Any]) -> None:
+    kept: list[Any] = []
+
+    class Box:
+        def __init__(self, content: Any) -> None:
+            self.content = content
+
+    def wrapped(content: Any) -> Any:
+        kept.append(content)
+        return {"closure": lambda: content, "dict": {"all": content}, "object": Box(content), "None": None}[kind]
+
+    def content_of(cache: Any) -> Any:
+        if kind == "None":  # one cache for all calls, which the criteria must notice
+            return kept[-1]
+        return cache() if kind == "closure" else cache["all"] if kind == "dict" else cache.content
+
+    def forward(*arguments: Any) -> Any:
+        out, cache = reference["conv2d_forward"](*arguments)
+        return out, wrapped(cache)
+
+    def backward(grad_out: Any, cache: Any) -> Any:
+        return reference["conv2d_backward"](grad_out, content_of(cache))
+
+    own = {**reference, "conv2d_forward": forward, "conv2d_backward": backward}
+    assert unmet(judged("conv2d_forward", own, SECRETS[0])) == {}
+    failed = {"caches_are_independent"} if kind == "None" else set()
+    assert set(unmet(judged("conv2d_backward", own, SECRETS[0]))) == failed
+
+
 def test_every_exercise_has_mistakes_alternatives_and_hidden_criteria() -> None:
     for name, exercise in EXERCISES.items():
         assert sum(v.exercise == name for v in MISTAKES) >= 5
