@@ -1838,18 +1838,6 @@ class ReluOnTheShortcut(Residual):
 
 @mistake(
     "ResidualBlock",
-    caught_by=("projection_for_other_channels", "projection_for_a_stride"),
-    says="The shortcut's convolution is 3 × 3; 1 × 1 is asked for.",
-)
-class ShortcutOfThree(Residual):
-    def __init__(self, c_in, c_out, stride):
-        super().__init__(c_in, c_out, stride)
-        if stride != 1 or c_in != c_out:
-            self.short = nn.Sequential(conv3(c_in, c_out, stride), nn.BatchNorm2d(c_out))
-
-
-@mistake(
-    "ResidualBlock",
     caught_by="leaves_images_alone",
     says="`out += x` or an in-place ReLU writes into the input: with the identity as shortcut the caller's images "
     "change.",
@@ -1859,16 +1847,6 @@ class InputChangedByTheSum(Residual):
         out = torch.relu(self.branch(x) + self.short(x))
         x.data.clamp_(min=0)
         return out
-
-
-@mistake(
-    "ResidualBlock",
-    caught_by="gradients_reach_every_layer",
-    says="The shortcut is made without gradient (`detach` or `no_grad`), so nothing flows back through it.",
-)
-class ShortcutDetached(Residual):
-    def forward(self, x):
-        return torch.relu(self.branch(x) + self.short(x).detach())
 
 
 # --- ConvNet ---------------------------------------------------------------------------------------------------------
