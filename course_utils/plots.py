@@ -218,10 +218,11 @@ def plot_images(
     labels: Numbers | None = None,
     classes: Sequence[str] | None = None,
     *,
+    captions: Sequence[str] | None = None,
     columns: int = 10,
     title: str | None = None,
 ) -> Figure:
-    """Show images in a grid, each under the name of its class.
+    """Show images in a grid, each under the name of its class or under a caption of its own.
 
     Parameters
     ----------
@@ -231,6 +232,8 @@ def plot_images(
         Class indices.
     classes : sequence of str, optional
         Class names; without them the indices are shown.
+    captions : sequence of str, optional
+        What to write above each image, in place of a class; a caption may have several lines.
     columns : int
         How many images stand side by side.
     title : str, optional
@@ -260,12 +263,15 @@ def plot_images(
         )
     if columns < 1:
         raise ValueError(f"plot_images: columns is at least 1, not {columns}.")
-    names = _label_names("plot_images", labels, classes, N)
+    if captions is not None and (labels is not None or isinstance(captions, str) or len(captions) != N):
+        raise ValueError(f"plot_images: captions are {N} strings, one for each image, and take the place of labels.")
+    names = list(captions) if captions is not None else _label_names("plot_images", labels, classes, N)
 
     # One picture holds all images: hundreds of axes would take seconds to draw.
     columns = min(columns, N)
     rows = -(-N // columns)
-    gap, strip = max(1, W // 16), (round(0.3 * H) if names else 0)  # space between images, and above them for names
+    lines = max((name.count("\n") + 1 for name in names), default=0)
+    gap, strip = max(1, W // 16), round(0.3 * H) * lines  # space between images, and above them for names
     high, wide = H + gap + strip, W + gap
     canvas = np.ones((rows * high, columns * wide, 3))
     figure, (axes,) = _figure(1, 1, (columns * 1.0 + 0.2, rows * high / wide + (0.5 if title else 0.2)))
@@ -274,11 +280,68 @@ def plot_images(
         top, left = row * high + strip, column * wide
         canvas[top : top + H, left : left + W] = image.transpose(1, 2, 0)  # a single channel is repeated
         if names:
-            axes.text(left + W / 2 - 0.5, top - 1, names[index], ha="center", va="bottom", fontsize=9)
+            size = 9 if lines == 1 else 7
+            axes.text(left + W / 2 - 0.5, top - 1, names[index], ha="center", va="bottom", fontsize=size)
     axes.imshow(canvas)
     axes.set_axis_off()
     if title:
         axes.set_title(title)
+    return figure
+
+
+@course_style()
+def plot_filters(filters: Numbers, *, columns: int = 10, title: str | None = None) -> Figure:
+    """Show the filters of a convolution's first layer as small images.
+
+    Each filter is scaled by its own largest absolute weight, so middle grey is 0 in all of them.
+
+    Parameters
+    ----------
+    filters : array, (F, C, kh, kw)
+        C is 3 (shown in colour) or 1; F from 1 to 500.
+    columns : int
+        How many filters stand side by side.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+        With one axes.
+
+    Raises
+    ------
+    ValueError
+        If the shape does not fit or a weight is not finite.
+    """
+    weights = _array(filters, "plot_filters: filters", 4)
+    count, C, kh, kw = weights.shape
+    if C not in (1, 3) or not 1 <= count <= 500:
+        raise ValueError(
+            f"plot_filters takes 1 to 500 filters of 1 or 3 channels, not filters of shape {weights.shape}; only the "
+            "filters of a layer that sees the image itself can be shown as images."
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError("plot_filters: some weights are not finite, so training has diverged.")
+    if columns < 1:
+        raise ValueError(f"plot_filters: columns is at least 1, not {columns}.")
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    images = 0.5 + 0.5 * weights / np.where(largest > 0, largest, 1)
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    scale = max(1, 24 // max(kh, kw))  # pixels of the canvas for each weight, so that the gaps are thin
+    gap = 4
+    high, wide = kh * scale + gap, kw * scale + gap
+    canvas = np.ones((rows * high, columns * wide, 3))
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        enlarged = image.transpose(1, 2, 0).repeat(scale, axis=0).repeat(scale, axis=1)
+        canvas[row * high : row * high + kh * scale, column * wide : column * wide + kw * scale] = enlarged
+    width = min(13.0, 0.75 * columns + 0.2)
+    figure, (axes,) = _figure(1, 1, (width, width * rows * high / (columns * wide) + (0.5 if title else 0.2)))
+    axes.imshow(canvas)
+    axes.set_axis_off()
+    if title:
+        axes.set_title(f"{title} (grey is 0, each scaled on its own)")
     return figure
 
 

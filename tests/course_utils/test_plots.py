@@ -21,6 +21,7 @@ from course_utils.plots import (
     plot_coloured_text,
     plot_confusion_matrix,
     plot_curves,
+    plot_filters,
     plot_images,
     plot_layer_histograms,
     plot_probability_histograms,
@@ -47,6 +48,7 @@ def every_figure() -> dict[str, Figure]:
         "curves": plot_curves({"cost": {"training": [2.0, 1.0]}, "accuracy": {"test": [0.1, 0.2]}}, title="Run"),
         "templates": plot_weight_templates(torch.randn(3072, 4), CLASSES),
         "images": plot_images(uint8_images(4), [0, 1, 2, 3], CLASSES, title="Images"),
+        "filters": plot_filters(torch.randn(5, 3, 4, 6), columns=3, title="Filters"),
         "confusion": plot_confusion_matrix(torch.arange(16).reshape(4, 4), CLASSES),
         "histograms": plot_probability_histograms(torch.rand(20), torch.rand(30)),
         "layers": plot_layer_histograms({"He": [torch.randn(4, 3)] * 2}, limit=3, title="Signals"),
@@ -197,6 +199,27 @@ def test_labels_without_class_names_are_numbers() -> None:
     assert [text.get_text() for text in plot_images(uint8_images(2), [7, 1]).axes[0].texts] == ["7", "1"]
 
 
+def test_a_caption_takes_the_place_of_a_class_and_may_have_two_lines() -> None:
+    (axes,) = plot_images(uint8_images(2), captions=["cat\n→ dog", "plane"]).axes
+    assert [text.get_text() for text in axes.texts] == ["cat\n→ dog", "plane"]
+    (single,) = plot_images(uint8_images(2), captions=["cat", "plane"]).axes
+    two_lines, one_line = (np.asarray(a.images[0].get_array()).shape[0] for a in (axes, single))
+    assert two_lines > one_line
+
+
+def test_filters_are_scaled_one_by_one_around_grey() -> None:
+    filters = torch.zeros(2, 3, 2, 2)
+    filters[0, :, 0, 0], filters[0, :, 1, 1] = 4.0, -2.0
+    filters[1, 0, 0, 1] = -0.01
+    (axes,) = plot_filters(filters).axes
+    canvas = np.asarray(axes.images[0].get_array())
+    scale, gap = 12, 4
+    first, second = canvas[: 2 * scale, : 2 * scale], canvas[: 2 * scale, 2 * scale + gap : 4 * scale + gap]
+    assert np.allclose(first[0, 0], 1) and np.allclose(first[-1, -1], 0.25) and np.allclose(first[0, -1], 0.5)
+    assert np.allclose(second[0, -1], [0, 0.5, 0.5]) and np.allclose(second[0, 0], 0.5)
+    assert np.allclose(canvas[:, 2 * scale : 2 * scale + gap], 1)
+
+
 # Confusion matrix
 
 
@@ -317,6 +340,12 @@ def test_a_search_of_something_else() -> None:
         (lambda: plot_images(torch.zeros(2, 8, 8, 3)), r"1 or 3 channels, not images of shape \(2, 8, 8, 3\)"),
         (lambda: plot_images(torch.zeros(201, 3, 2, 2)), r"pass a part such as images\[:100\]"),
         (lambda: plot_images(torch.zeros(2, 3, 8, 8), [0]), "labels are 2 whole numbers"),
+        (lambda: plot_images(torch.zeros(2, 3, 8, 8), captions=["one"]), "captions are 2 strings"),
+        (lambda: plot_images(torch.zeros(2, 3, 8, 8), captions="ab"), "captions are 2 strings"),
+        (lambda: plot_images(torch.zeros(2, 3, 8, 8), [0, 1], captions=["a", "b"]), "take the place of labels"),
+        (lambda: plot_filters(torch.zeros(5, 16, 3, 3)), r"1 or 3 channels, not filters of shape \(5, 16, 3, 3\)"),
+        (lambda: plot_filters(torch.full((2, 3, 3, 3), torch.nan)), "not finite, so training has diverged"),
+        (lambda: plot_filters(torch.zeros(2, 3, 3, 3), columns=0), "columns is at least 1"),
         (lambda: plot_images(torch.zeros(2, 3, 8, 8), [0.0, 1.0]), "labels are 2 whole numbers"),
         (lambda: plot_images(torch.zeros(2, 3, 8, 8), [0, 4], CLASSES), "labels run from 0 to 4, but there are 4"),
         (lambda: plot_images(torch.zeros(2, 3, 8, 8), columns=0), "columns is at least 1"),
