@@ -424,3 +424,18 @@ def test_an_attribute_of_their_own_may_be_called_like_a_function_of_torch() -> N
     assert read(Source([ast.parse(code)], []), "cost", rules, EXERCISES).violations == []
     code = "import torch.nn.functional\nF = [torch.nn.functional]\ndef cost(x):\n    return F[0].dropout(x)\n"
     assert read(Source([ast.parse(code)], []), "cost", rules, EXERCISES).violations
+
+
+@pytest.mark.parametrize(
+    ("lines", "refused"),
+    [
+        (["return scores.unfold(1, 2, 1)"], False),
+        (["return torch.Tensor.unfold(scores, 1, 2, 1)"], False),
+        (["from torch.nn import functional", "return functional.unfold(scores, 2)"], True),
+        (["from torch.nn.functional import unfold", "return unfold(scores, 2)"], True),
+        (["from torch.nn import functional", "f = functional", "return f.unfold(scores, 2)"], True),
+    ],
+)
+def test_unfold_of_a_tensor_is_another_thing_than_that_of_functional(lines: list[str], refused: bool) -> None:
+    source = Source([ast.parse(body(*lines))], [ast.parse(SETUP)])
+    assert bool(read(source, "softmax", ["torch.nn.functional.unfold"], EXERCISES).violations) == refused

@@ -74,3 +74,10 @@ def test_an_argument_may_be_what_is_not_allowed(code: str, found: list[str]) -> 
     own = "def own(x, y, label_smoothing):\n    return x\n"
     cell = f"{imports}{own}def f(x, y):\n    return {code}\n"
     assert ready_made_calls("f", notebook(cell), SMOOTHING, []) == found
+
+
+def test_unfold_of_a_tensor_is_another_thing_than_that_of_functional() -> None:
+    rule = ["torch.nn.functional.unfold"]
+    assert ready_made_calls("f", notebook("def f(x):\n    return x.unfold(2, 3, 1)\n"), rule, []) == []
+    code = "from torch.nn import functional\ndef f(x):\n    return functional.unfold(x, 3)\n"
+    assert ready_made_calls("f", notebook(code), rule, []) == ["torch.nn.functional.unfold"]

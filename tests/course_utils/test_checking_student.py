@@ -204,3 +204,18 @@ def test_a_callback_gets_and_returns_handles() -> None:
     one = LocalStudent({"run": lambda f, g: f(torch.ones(1), g)})
     one.run(transform, torch.Generator())
     assert isinstance(seen[0], Foreign) and seen[0].handle is not None
+
+
+def test_gradients_that_stay_behind_are_seen() -> None:
+    def marks(x: torch.Tensor) -> torch.Tensor:
+        return x.requires_grad_()
+
+    def differentiates(x: torch.Tensor) -> torch.Tensor:
+        (x.requires_grad_() ** 2).sum().backward()
+        return x.detach()
+
+    one = LocalStudent({"marks": marks, "differentiates": differentiates})
+    one.marks(torch.ones(3))
+    assert one.calls[-1].changed == ["x (requires_grad)"] and one.calls[-1].graph
+    one.differentiates(torch.ones(3))
+    assert one.calls[-1].changed == ["x (.grad)"] and not one.calls[-1].graph
