@@ -425,7 +425,7 @@ def _raised(function: str, error: object) -> Unmet:
         raise FrameError("the reply has no readable error.")
     kind, text = harmless_line(error.get("type"), 60), harmless_line(error.get("text"), 300)
     if kind == "NotImplementedError":
-        return nothing_written(function, text)
+        return nothing_written(function, text, harmless_line(error.get("function"), 60))
     line, code = error.get("line"), harmless_line(error.get("code"), 120)
     where = ""
     if type(line) is int and line > 0:

@@ -232,14 +232,14 @@ class Server:
 
 
 def _error(error: BaseException) -> dict[str, Any]:
-    where, line = 0, ""
+    where, line, function = 0, "", ""
     if isinstance(error, SyntaxError):
         where, line = error.lineno or 0, (error.text or "").strip()
     else:
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             # IPython compiles a cell under a name that it enters into linecache.
             if "ipython-input" in frame.filename or "ipykernel" in frame.filename:
-                where = frame.lineno or 0
+                where, function = frame.lineno or 0, frame.name
                 line = (frame.line or linecache.getline(frame.filename, where)).strip()
                 break
     try:
@@ -252,6 +252,7 @@ def _error(error: BaseException) -> dict[str, Any]:
         "text": text[:1000],
         "line": where,
         "code": line[:200],
+        "function": function[:100],
         "name": name[:100] if isinstance(name, str) else None,
     }
 

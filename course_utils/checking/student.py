@@ -177,7 +177,9 @@ class LocalStudent(Student):
             except Unmet as unmet:
                 raise (held or [unmet])[0] from None
             except NotImplementedError as error:
-                raise (held or [nothing_written(what, str(error))])[0] from None
+                frames = [f for f in traceback.extract_tb(error.__traceback__) if is_student_frame(f.filename)]
+                inside = frames[-1].name if frames else ""
+                raise (held or [nothing_written(what, str(error), inside)])[0] from None
             except Exception as error:
                 if held:
                     raise held[0] from None
@@ -213,10 +215,14 @@ def not_defined(function: str) -> Unmet:
     return Unmet(f"{function} is not defined. Run the cell that defines it, and keep its name.", "not defined")
 
 
-def nothing_written(function: str, detail: str = "") -> Unmet:
-    """The verdict where the function still raises the NotImplementedError of the hand-out."""
+def nothing_written(function: str, detail: str = "", inside: str = "") -> Unmet:
+    """The verdict where the function, or one `inside` it that it calls, still raises the hand-out's exception."""
     text = f" ({detail})" if detail else ""
-    return Unmet(f"Nothing is written in {function} yet: it raised NotImplementedError{text}.", "nothing written")
+    if inside.isidentifier() and not inside.startswith("__") and inside != function:
+        message = f"Nothing is written in {inside} yet, which {function} calls: it raised NotImplementedError{text}."
+    else:
+        message = f"Nothing is written in {function} yet: it raised NotImplementedError{text}."
+    return Unmet(message, "nothing written")
 
 
 def raised_exception(function: str, error: BaseException) -> Unmet:

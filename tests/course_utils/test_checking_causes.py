@@ -86,3 +86,10 @@ def test_a_single_number_is_no_multiple_of_another() -> None:
 @pytest.mark.parametrize("got", [RIGHT * float("nan"), torch.zeros(0, 3, dtype=torch.float64)])
 def test_what_is_not_finite_or_empty_has_no_cause(got: Tensor) -> None:
     assert causes(got, torch.zeros(got.shape, dtype=torch.float64)) == ""
+
+
+def test_a_wide_tolerance_makes_no_factor() -> None:
+    expected = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    wrong = expected * torch.tensor([0.9, 1.0, 0.95, 0.96], dtype=torch.float64)
+    assert likely_causes(wrong, expected, Hints(), rtol=0.02, atol=0.0) == []
+    assert likely_causes(expected * 1.002, expected, Hints(), rtol=1e-3, atol=0.0) == []

@@ -219,3 +219,12 @@ def test_gradients_that_stay_behind_are_seen() -> None:
     assert one.calls[-1].changed == ["x (requires_grad)"] and one.calls[-1].graph
     one.differentiates(torch.ones(3))
     assert one.calls[-1].changed == ["x (.grad)"] and not one.calls[-1].graph
+
+
+def test_the_function_in_which_nothing_is_written_is_named() -> None:
+    namespace: dict[str, Any] = {}
+    code = "def forward(x):\n    raise NotImplementedError()\ndef train(x):\n    return forward(x)\n"
+    exec(compile(code, "<cell>", "exec"), namespace)
+    unmet = refusal(lambda: LocalStudent(namespace).train(1))
+    assert unmet.kind == "nothing written"
+    assert unmet.message.startswith("Nothing is written in forward yet, which train calls")
