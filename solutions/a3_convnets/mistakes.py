@@ -923,6 +923,19 @@ def pixels_repeated(X, F, b, stride, padding):
 
 @mistake(
     "receptive_field",
+    caught_by=("dilations", "everything_together"),
+    says="The dilations are not used: with dilation d the taps lie d apart, so a kernel spans (kernel − 1)·d + 1.",
+)
+def field_without_dilation(layers):
+    size, jump = 1, 1
+    for kernel, stride, _ in layers:
+        size += (kernel - 1) * jump
+        jump *= stride
+    return size
+
+
+@mistake(
+    "receptive_field",
     caught_by=("kernels", "strides", "dilations", "everything_together"),
     says="The kernels are multiplied. Each layer adds (kernel − 1)·dilation times the product of the strides before "
     "it.",
@@ -954,19 +967,6 @@ def own_stride_counts(layers):
     for kernel, stride, dilation in layers:
         jump *= stride
         size += (kernel - 1) * dilation * jump
-    return size
-
-
-@mistake(
-    "receptive_field",
-    caught_by=("dilations", "everything_together"),
-    says="The dilations are not used: with dilation d the taps lie d apart, so a kernel spans (kernel − 1)·d + 1.",
-)
-def field_without_dilation(layers):
-    size, jump = 1, 1
-    for kernel, stride, _ in layers:
-        size += (kernel - 1) * jump
-        jump *= stride
     return size
 
 
