@@ -74,7 +74,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         if scheduler is None:
             with (
                 LocalCluster(
-                    workers,
+                    n_workers=workers,
                     threads_per_worker=1,
                     processes=False,
                     scheduler_kwargs={"dashboard": False, "dashboard_address": LOOPBACK},

@@ -131,14 +131,26 @@ def plain(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
     return {key: dataclasses.replace(outcomes[key], seconds=0.0) for key in sorted(outcomes)}
 
 
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
+
+
 def test_results_are_the_same_in_this_process_in_two_and_on_a_cluster_that_loses_a_worker(
     settings: Settings, station: Station, cluster: tuple[str, list[subprocess.Popen[bytes]]]
 ) -> None:
     programs = [RIGHT, WRONG, "x = 1", RIGHT.replace("x / 2", "double(x) / 4"), "def double(x):\n    return -x\n"]
     works = [work(f"student{k}", programs[k % len(programs)] + f"\n# {k}") for k in range(12)]
     here = {w.key: station.judge(w) for w in works}
-    local = {o.key: o for o in judge_all(settings, works, workers=2)}
+    before, judging = children(os.getpid()), set()
+    local = {}
+    for outcome in judge_all(settings, works, workers=2):
+        local[outcome.key] = outcome
+        judging |= {p for p in children(os.getpid()) - before if b"autograder.judging" in command_line(p)}
     assert plain(local) == plain(here)
+    assert len(judging) == 2, "two workers are two judging processes"
 
     address, workers = cluster
     remote: dict[str, Outcome] = {}
@@ -166,7 +178,7 @@ def test_a_killed_judging_process_is_replaced_and_leaves_nothing(settings: Setti
         if len(outcomes) == 2:
             started = children(os.getpid()) - before
             for pid in started:
-                if b"autograder.judging" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"autograder.judging" in command_line(pid):
                     os.kill(pid, signal.SIGKILL)
             assert not gone(started), "processes of the killed judge are left"
     assert {o.result["score"] for o in outcomes.values()} == {2.5} and len(outcomes) == 6
