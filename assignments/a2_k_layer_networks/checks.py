@@ -83,7 +83,7 @@ def network(draw: Draw, sizes: Sequence[int], *, bn: bool = False) -> Layers:
 
 
 def with_parts(layers: Layers, **changed: Callable[[Tensor], Tensor]) -> Layers:
-    """The same layers with some of their arrays changed: with_parts(layers, b=torch.zeros_like)."""
+    """The same layers with some of their tensors changed: with_parts(layers, b=torch.zeros_like)."""
     return [{k: changed[k](v) if k in changed else v for k, v in layer.items()} for layer in layers]
 
 
@@ -132,19 +132,24 @@ def normalised(S: Tensor, eps: float = 1e-5) -> Tensor:
     return centred / torch.sqrt((centred**2).mean(0) + eps)
 
 
-def relu_inputs(X: Tensor, layers: Layers) -> list[Tensor]:
+def relu_of_slope_one(z: Tensor) -> Tensor:
+    """The values of ReLU, with the slope 1 everywhere: whoever forgets its mask has these gradients."""
+    return z + (torch.relu(z) - z).detach()
+
+
+def relu_inputs(X: Tensor, layers: Layers, relu: Callable[[Tensor], Tensor] = torch.relu) -> list[Tensor]:
     """What goes into the ReLU of every hidden layer; layers with gamma are normalised over the batch."""
     H, found = X, []
     for layer in layers[:-1]:
         S = H @ layer["W"] + layer["b"]
         found.append(layer["gamma"] * normalised(S) + layer["beta"] if "gamma" in layer else S)
-        H = torch.clamp(found[-1], min=0)
+        H = relu(found[-1])
     return found
 
 
-def scores_of(X: Tensor, layers: Layers) -> Tensor:
+def scores_of(X: Tensor, layers: Layers, relu: Callable[[Tensor], Tensor] = torch.relu) -> Tensor:
     """The scores of a network, by PyTorch."""
-    H = torch.relu(relu_inputs(X, layers)[-1]) if len(layers) > 1 else X
+    H = relu(relu_inputs(X, layers, relu)[-1]) if len(layers) > 1 else X
     return F.linear(H, layers[-1]["W"].T, layers[-1]["b"])
 
 
@@ -192,9 +197,9 @@ def apart_from_factor(result: Any, expected: Tensor, *factors: float, name: str 
 
 
 def entry(result: Any, k: int, key: str, shape: Sequence[int], name: str) -> Tensor:
-    """The array `key` of entry k of a list of dicts, finite and of this shape."""
+    """The tensor `key` of entry k of a list of dicts, finite and of this shape."""
     if not isinstance(result, list | tuple) or k >= len(result) or not isinstance(result[k], dict):
-        expect(result, name).parts(*(f"layer {i}" for i in range(k + 1)))
+        expect(result, name).parts(*(f"entry {i}" for i in range(k + 1)))
         raise Unmet(f"Expected {name} as a list of dicts with keys such as {key!r}.", "type")
     if key not in result[k]:
         raise Unmet(f"Entry {k} of {name} has no {key!r}.", "type", ["Gradients have the keys that layers have."])
@@ -224,7 +229,7 @@ def expect_spread(result: Any, sizes: Sequence[int], expected: Sequence[float]) 
     for k, (W, std) in enumerate(zip(weights(result, sizes), expected, strict=True)):
         got = W.double().pow(2).mean().sqrt().item()
         shape = f"{W.shape[0]} inputs and {W.shape[1]} outputs"
-        text = f"W of layer {k} ({shape}) has a standard deviation of {got:.4g}, expected {std:.4g}"
+        text = f"W of layers[{k}] ({shape}) has a standard deviation of {got:.4g}, expected {std:.4g}"
         expect(W).all(abs(got - std) <= 0.07 * std, text)
 
 
@@ -270,18 +275,18 @@ def biases_are_zero(student: Student, draw: Draw) -> None:
     for scheme in ("he", "xavier"):
         result = student.initialize(shape, scheme, generator=draw.generator())
         for k, d_out in enumerate(shape[1:]):
-            expect(entry(result, k, "b", (d_out,), "the layers"), f"b of layer {k}").equal(torch.zeros(d_out))
+            expect(entry(result, k, "b", (d_out,), "the layers"), f"b of layers[{k}]").equal(torch.zeros(d_out))
 
 
 @initialize.criterion(points=0.5)
 def every_layer_has_its_own_numbers(student: Student, draw: Draw) -> None:
-    """Layers of the same shape get different W, and arrays of their own: no two share memory."""
+    """Layers of the same shape get different W, and tensors of their own: no two share memory."""
     result = student.initialize([7, 5, 5, 5, 5, 3], "he", generator=draw.generator())
     shared = student.calls[-1].shared
     all_W = weights(result, [7, 5, 5, 5, 5, 3])
     same = any(bool((V == W).any()) for V, W in pairwise(all_W[1:4]))
     expect(all_W).all(not same, "two layers of the same shape have the same W")
-    expect(all_W).all(not shared, f"arrays share memory, so changing one changes the other: {', '.join(shared[:2])}")
+    expect(all_W).all(not shared, f"tensors share memory, so changing one changes the other: {', '.join(shared[:2])}")
 
 
 @initialize.criterion(points=0.5)
@@ -337,7 +342,7 @@ def expect_scores(scores: Any, expected: Tensor) -> None:
 
 @forward.criterion(points=1)
 def one_hidden_layer(student: Student, draw: Draw) -> None:
-    """Two layers: relu(X W₀) W₁ (b = 0 here)."""
+    """Two layers: relu(X W⁽¹⁾) W⁽²⁾ (b = 0 here)."""
     for _ in range(2):
         p = problem(draw, 2, bias=False)
         expect_scores(forward_scores(student, p.X, p.layers), scores_of(p.X, p.layers))
@@ -486,7 +491,7 @@ class Passes:
         return expect(self.student.forward(self.problem.X, layers)).parts("scores", "cache")
 
     def got(self, k: int, key: str) -> Tensor:
-        """The student's gradient of one array."""
+        """The student's gradient of one tensor."""
         return entry(self.gradients, k, key, self.problem.layers[k][key].shape, "the gradients")
 
     def factor(self) -> float:
@@ -496,7 +501,7 @@ class Passes:
         return ratio if ratio and bool((got - ratio * expected).norm() <= 1e-3 * abs(ratio) * expected.norm()) else 1.0
 
     def check(self, k: int, key: str, *, as_the_last: bool = False) -> None:
-        """The gradient of one array is right (as a mean or as a sum).
+        """The gradient of one tensor is right (as a mean or as a sum).
 
         With `as_the_last` it may be off by the factor by which the gradients of the last layer are.
         """
@@ -505,9 +510,23 @@ class Passes:
         got = apart_from_factor(self.got(k, key), expected, *factors, name=name)
         try:
             expect(got, name).close_to(expected, single=True, because="autograd's result", sizes={"N": N})
-        except Unmet:
-            if not self._fits_the_own_scores(k, key, factors):
-                raise
+        except Unmet as unmet:
+            if self._fits_the_own_scores(k, key, factors):
+                return
+            if self._lacks_the_masks(k, key, factors):
+                cause = "The slope of every ReLU is taken for 1; where its input is not positive it is 0."
+                unmet.causes.insert(0, cause)
+            raise
+
+    def _lacks_the_masks(self, k: int, key: str, factors: Sequence[float]) -> bool:
+        """Whether a gradient has gone through every ReLU of the network unchanged."""
+        p, got = self.problem, self.got(k, key).double()
+
+        def loss(layers: Layers) -> Tensor:
+            return F.cross_entropy(scores_of(p.X, layers, relu_of_slope_one), p.y)
+
+        without = gradients_by_autograd(loss, p.layers)[k][key]
+        return any(bool((f * got - without).norm() <= 1e-4 * without.norm()) for f in (1.0, *factors))
 
     def _fits_the_own_scores(self, k: int, key: str, factors: Sequence[float]) -> bool:
         """Whether a gradient is that of the network which the student's forward pass computes."""
@@ -806,7 +825,7 @@ def one_example_again_and_again(draw: Draw, *, n_s: int, cycles: int) -> Trainin
 
 
 def taken(student: Student, training: Training, generator: torch.Generator) -> Layers:
-    """What was subtracted from every array in a run with tiny steps, divided by the learning rate."""
+    """What was subtracted from every tensor in a run with tiny steps, divided by the learning rate."""
     result = training.run(student, generator, watched=True)
     return [
         {
@@ -823,7 +842,7 @@ def nearest(got: Tensor, candidates: Iterable[Tensor]) -> Tensor:
 
 
 def expect_descent(student: Student, training: Training, generator: torch.Generator, key: str) -> None:
-    """In every layer the array of this key moved along its gradient, as often as there were updates."""
+    """In every layer the tensor of this key moved along its gradient, as often as there were updates."""
     training = training.changed(lr_min=TINY, lr_max=TINY)
     moved, right = taken(student, training, generator), training.gradients(training.layers)
     for k, layer in enumerate(right):
@@ -831,7 +850,7 @@ def expect_descent(student: Student, training: Training, generator: torch.Genera
         got = nearest(gradient, [moved[k][key] / count for count in training.counts])
         if key == "W":
             hints = {"regularised": training.layers[k]["W"], "lam": training.lam}
-        name = f"what an update takes from {key} of layer {k}, divided by lr,"
+        name = f"what an update takes from {key} of layers[{k}], divided by lr,"
         hints["sizes"] = {"N": len(training.X)}
         expect(got, name).close_to(gradient, rtol=1e-3, atol=1e-4, because="the gradient of the cost", **hints)
 
@@ -858,15 +877,15 @@ def expect_trained(student: Student, training: Training, generator: torch.Genera
         for key in layer:
             got = entry(result, k, key, layer[key].shape, "the layers").double()
             expected = nearest(got, [layers[k][key] for layers in right])
-            expect(got, f"{key} of layer {k}").close_to(expected, rtol=1e-5, because=because)
+            expect(got, f"{key} of layers[{k}]").close_to(expected, rtol=1e-5, because=because)
 
 
 def expect_layers(result: Any, expected: Layers, because: str) -> None:
-    """The arrays of all layers are the expected ones."""
+    """The tensors of all layers are the expected ones."""
     for k, layer in enumerate(expected):
         for key, value in layer.items():
             got = entry(result, k, key, value.shape, "the layers")
-            expect(got, f"{key} of layer {k}").close_to(value, rtol=1e-5, because=because)
+            expect(got, f"{key} of layers[{k}]").close_to(value, rtol=1e-5, because=because)
 
 
 @train.criterion(points=1)
@@ -954,7 +973,7 @@ def every_example_once_an_epoch(student: Student, draw: Draw) -> None:
 @train.criterion(points=0.5)
 def last_batch_is_what_is_left(student: Student, draw: Draw) -> None:
     """Where batch_size does not divide N, the last batch of an epoch has the examples that are left."""
-    size = draw.integer(5, 8)
+    size = 2 * draw.integer(2, 5) + 1  # odd, so that halves come from the last batch alone
     training = counters(draw, N=3 * size + 2, batch_size=size, n_s=4, cycles=1)  # eight updates, two epochs
     training.lr_max = TINY
     use = use_of_examples(student, training, draw.generator(), watched=True)
@@ -965,9 +984,14 @@ def last_batch_is_what_is_left(student: Student, draw: Draw) -> None:
         known = [(rest - k) / size + k / 2 for k in range(rest + 1)]
         if bool(torch.stack([(got - value).abs() < 1e-3 for value in known]).any(0).all()):
             return
-    shown = ", ".join(f"{value:.3g}" for value in sorted(set(round(v, 3) for v in got.tolist())))
-    text = f"batch_size {size}, {len(use)} examples: the sum of 1 / (size of the batch) over {rest} epochs is {shown}"
-    expect(use).all(False, f"{text}; expected {', '.join(f'{value:.3g}' for value in known)}")
+    shown, wanted = (", ".join(f"{v:.3g}" for v in sorted({round(v, 3) for v in vs})) for vs in (got.tolist(), known))
+    text = (
+        f"An epoch of {len(use)} examples with batch_size {size} has three batches of {size} and one of the 2 left. "
+        f"Over {rest} epochs an example's sum of 1 / (size of its batch) is one of {wanted}; got {shown}."
+    )
+    whole = bool(((got * size).round() - got * size).abs().max() < 1e-2)
+    cause = f"The last, smaller batch was left out or filled up: every batch had {size} examples."
+    raise Unmet(text, causes=[cause] if whole else [])
 
 
 @train.criterion(points=0.5)
@@ -1956,7 +1980,7 @@ def each_is_the_end_of_its_cycle(student: Student, draw: Draw) -> None:
 
 @train_snapshots.criterion(points=0.5, contract=True, name="keeps_form")
 def snapshots_keep_form(student: Student, draw: Draw) -> None:
-    """The arrays have the shapes and the dtype of those given (float32 and float64)."""
+    """The tensors have the shapes and the dtype of those given (float32 and float64)."""
     for dtype in (torch.float64, torch.float32):
         draw.dtype = dtype
         positional, named = training_arguments(draw)
@@ -2087,6 +2111,14 @@ def never_stops(student: Student, draw: Draw) -> None:
     expect_index(student, [5.0, 4.0, 3.0, 2.0], 3, 3)
     expect_index(student, [5.0, 4.0, 1.0, 2.0], 3, 2)
     expect_index(student, [1.0, 4.0, 3.0], 7, 0)
+
+
+@early_stopping.criterion(points=0.5)
+def equal_is_no_improvement(student: Student, draw: Draw) -> None:
+    """A cost equal to the best so far is no new best: it counts towards patience, and the first one is kept."""
+    expect_index(student, [3.0, 2.0, 2.0, 2.0, 1.0], 2, 1)
+    expect_index(student, [3.0, 2.0, 2.5, 2.0], 5, 1)
+    expect_index(student, [4.0] * 6, 3, 0)
 
 
 add_contract(

@@ -354,7 +354,7 @@ def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
 
 def _number(value: Tensor) -> str:
     number = value.item()
-    return f"{number:.6g}" if isinstance(number, float) else str(number)
+    return f"{number + 0.0:.6g}" if isinstance(number, float) else str(number)  # + 0.0: no "-0"
 
 
 def _short(dtype: torch.dtype) -> str:
