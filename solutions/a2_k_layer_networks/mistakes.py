@@ -3484,6 +3484,15 @@ def new_mask_back(grad_out, cache):
 
 @mistake(
     "dropout_backward",
+    caught_by=("same_entries_as_forward", "where_the_input_is_zero", "cache_serves_again"),
+    says="The mask is compared with 1, but where an entry stays it holds 1 / (1 − p): every gradient becomes 0.",
+)
+def scaled_mask_compared_with_one(grad_out, cache):
+    return grad_out if cache is None else grad_out * (cache == 1)
+
+
+@mistake(
+    "dropout_backward",
     caught_by="same_entries_as_forward",
     says="The upstream gradient is multiplied by the mask's factor twice.",
 )
