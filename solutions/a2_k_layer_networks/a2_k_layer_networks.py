@@ -27,6 +27,7 @@
 #   They are not rerun for grading, but their figures are read together with your answers.
 # - **Predict first.** Write your guess on paper *before* you run the cell.
 # - **Written questions** are answered in words and formulas. A person marks them.
+# - **Points.** The exercises bring 119 points, the written questions 13, and the bonus exercises up to 19.5 on top.
 #
 # With all exercises solved and CIFAR-10 the notebook runs in about seven minutes on one processor core, and in less
 # than one minute on the small embedded set.
@@ -35,7 +36,8 @@
 # ## The rules that hold for every exercise
 #
 # **Names and shapes.** $N$ examples, $d$ features, $K$ classes, $k$ layers. Layer $l$ turns $m_{l-1}$ numbers into
-# $m_l$ numbers, with $m_0 = d$ and $m_k = K$.
+# $m_l$ numbers, with $m_0 = d$ and $m_k = K$. Formulas count layers from 1 and lists from 0: $W^{(1)}$ is
+# `layers[0]["W"]`. The checks name places as lists do.
 #
 # | name | shape | what |
 # |---|---|---|
@@ -51,8 +53,8 @@
 # 1. It takes `float32` and `float64`, and its results have the dtype of its float arguments. Where no float tensor
 #    comes in, `float32` comes out. Integer labels never decide a dtype.
 # 2. It does not change its arguments, nor the tensors and dicts inside them. `W -= step` writes into the memory of
-#    whoever called you; `W = W - step` makes a new tensor. In-place work on tensors of your own is fine. A result may
-#    share memory with an argument.
+#    whoever called you; `W = W - step` makes a new tensor. In-place work on tensors of your own is fine. A result, or a
+#    state, may share memory with an argument: nobody who calls you writes into it either.
 # 3. It works for $N \ge 1$, $d \ge 1$, $K \ge 2$ and $k \ge 1$ (so also for a single layer, without any hidden one),
 #    when some class does not occur in `y`, and for tensors that are not contiguous in memory.
 # 4. Where chance is needed it comes from the argument `generator` and from nowhere else: `torch.randn(…,
@@ -60,21 +62,24 @@
 # 5. Several results are returned as a tuple, `return scores, cache`. A shape `()` is a 0-d tensor; a Python float is
 #    accepted in its place.
 # 6. It uses its arguments, imports and functions. Variables of the experiments do not exist when your work is graded.
-#    Helper functions of your own are welcome; put them into the cell of the exercise that needs them.
+#    Helper functions of your own are welcome, in the cell of an exercise that needs them or in a cell of their own.
+#    Several exercises may use the same one.
 # 7. **A cache stays valid.** It may be used long after the call that made it, after other calls with other data and
 #    other parameters, and more than once. So nothing may be kept in global variables, and a backward function may not
 #    use its cache up.
 # 8. **A state is a value.** A function that takes a state (running statistics, the memory of an update rule) returns
 #    the new one and leaves the old one as it was. Somebody may go back to the old one.
 #
-# An exercise may call the functions of earlier ones, and should where that is natural. If an earlier one is wrong, the
-# later one is judged again with a right one in its place, so you lose the points only once.
+# An exercise may call the functions of earlier ones, and should where that is natural. If an earlier one is wrong,
+# grading judges the later one again with a right one in its place, so you lose the points only once. The checks here
+# do not: with a wrong `forward`, `cost` and `train` fail too. Mend the earliest first.
 #
 # **What you may not call in an exercise**, because it is what you learn here: automatic differentiation
 # (`torch.autograd`, `.backward()`, `requires_grad`, `torch.func`), `torch.optim`, `torch.nn.init`, and the library's
 # batch normalisation, dropout and label smoothing, under whatever name. **What you may call now**, because you have
 # written it in Assignment 1: `torch.relu`, `torch.softmax`, `torch.log_softmax`, `torch.logsumexp`,
-# `F.cross_entropy`, `F.one_hot`. Everything else is allowed, loops and NumPy included.
+# `F.cross_entropy`, `F.one_hot`. Everything else is allowed, loops and NumPy included. The checks and grading both
+# look for forbidden calls; an exercise with one gets no points.
 
 # %% setup
 import math
@@ -195,8 +200,9 @@ numbers["images"] = {"set": data.name, "training images": N}
 # \ \operatorname{Var}\bigl(S^{(l-1)}\bigr).
 # $$
 #
-# One factor $c$ for **each** layer, so $c^{k}$ for all. That is why variance decides: if $c$ is a little too small,
-# the signal vanishes exponentially with depth, and if it is too large it explodes. Only $c = 1$ keeps it:
+# One factor $c$ for **each** layer after the first, so with equal factors $c^{k-1}$ from $S^{(1)}$ to the scores. That
+# is why variance decides: if $c$ is a little too small, the signal vanishes exponentially with depth, and if it is too
+# large it explodes. Only $c = 1$ keeps it:
 #
 # $$
 # \sigma = \sqrt{\frac{2}{m_{l-1}}} \qquad \text{(K. He et al., 2015).}
@@ -211,8 +217,8 @@ numbers["images"] = {"set": data.name, "training images": N}
 # \sigma = \sqrt{\frac{2}{m_{l-1} + m_l}} \qquad \text{("Xavier").}
 # $$
 #
-# For ReLU, He's forward choice is enough: what is wrong backwards is a factor $m_l / m_{l-1}$ for each layer, and
-# the product of all these is $m_k / m_0$, whatever the depth.
+# For ReLU, He's forward choice is enough. What is wrong backwards is a factor $m_l / m_{l-1}$ of the variance for each
+# layer from $k$ down to 2, and the product of all these is $m_k / m_1$, whatever the depth.
 #
 # **By hand first.** Eight hidden layers of 100 units with $\sigma = 0.01$: $c = \frac12 \cdot 100 \cdot 0.0001 =
 # 0.005$, so each layer multiplies the standard deviation by $\sqrt{0.005} = 0.071$, and seven steps from layer 1 to
@@ -223,8 +229,9 @@ numbers["images"] = {"set": data.name, "training images": N}
 # The list of layers for `sizes` $= [d, m_1, \dots, K]$.
 #
 # - `scheme="he"`: standard deviation $\sqrt{2 / d_\text{in}}$. `scheme="xavier"`: $\sqrt{2 / (d_\text{in} +
-#   d_\text{out})}$. `scheme="normal"`: `sigma`, a float. All three are Gaussian with mean 0. `torch.randn` draws with
-#   standard deviation 1: multiply. Mind that these are *standard deviations*, not variances.
+#   d_\text{out})}$. `scheme="normal"`: `sigma`, a float, which is `None` for the other two. All three are Gaussian with
+#   mean 0. `torch.randn` draws with standard deviation 1: multiply. Mind that these are *standard deviations*, not
+#   variances.
 # - $\mathbf{b} = 0$. Everything in `float32`.
 # - Each layer has tensors of its own, also where two layers have the same shape: the same object twice would be one
 #   layer used twice.
@@ -377,7 +384,7 @@ check("cost")
 # Finally add $2 \lambda W^{(l)}$ to the gradient of **each** $W^{(l)}$.
 #
 # Read fact 3 once more. To travel one layer down, the gradient is multiplied by $W^\top$ and loses about half of its
-# entries. That is the same factor for each layer as in Section 1.2, and the same danger.
+# entries. Where $m_l = m_{l-1}$ that is the same factor as in Section 1.2, and everywhere it is the same danger.
 #
 # **By hand first.** $P = (\frac12, \frac12)$, so $G^{(2)} = (-\frac12, \frac12)$. Then, without the regulariser,
 #
@@ -431,7 +438,7 @@ def backward(y, layers, cache, lam):
 check("backward")
 
 # %% [markdown] written="pen_and_paper" points=4
-# ### Written question 1 (4 points): with pen and paper
+# ### Written question 1: with pen and paper
 #
 # Two examples, $d = 2$, $m = 2$, $K = 2$:
 #
@@ -532,7 +539,8 @@ reports["λ = 0.1"]
 # - Patient 3 kept its cache in a global variable, and somebody called `forward` on other images in between.
 #
 # **Predict first.** Which parameters of which *layers* will be red in each of the three reports? That is how you find
-# a mistake in a long chain: the gradients are right from the top down to where the mistake sits, and wrong below it.
+# a mistake in a long chain: where it makes one $G^{(l)}$ wrong, the layers above $l$ are right, and $l$ and all below
+# are wrong. A mistake that touches no $G^{(l)}$ is wrong in its own place only.
 
 # %% experiment="patients"
 right, loss_only = (backward(y_few, layers_few, cache_few, lam) for lam in (0.1, 0.0))
@@ -610,15 +618,16 @@ plot_curves(
 )
 
 # %% [markdown]
-# The left and the middle panel are as foreseen: from layer to layer one factor, and from the right to the left the
-# same factor again. Surprised by the right one? The gradient of a *weight* has nearly the same size in all layers. It
-# is a product of what came forwards, $H^{(l-1)}$, and of what comes back, $G^{(l)}$, and together they contain the
-# factors of *all* layers, whichever $l$ is. So with $\sigma = 0.01$ it is not only the first layers that do not learn.
-# No weight does. The bias of the last layer alone gets a gradient of ordinary size, and all it can learn is how
-# frequent the classes are. The cost stays at $\ln 10 = 2.303$.
+# The left and the middle panel are as foreseen: from one hidden layer to the next one factor, and from the right to the
+# left the same factor again, since the hidden layers are equally wide. Surprised by the right one? The gradient of a
+# *weight* has nearly the same size in all layers. It is a product of what came forwards, $H^{(l-1)}$, and of what comes
+# back, $G^{(l)}$, and together they contain the factors of *all* layers, whichever $l$ is. So with $\sigma = 0.01$ it
+# is not only the first layers that do not learn. No weight does. The bias of the last layer alone gets a gradient of
+# ordinary size, and all it can learn is how frequent the classes are. The cost stays at $\ln 10 = 2.303$.
 #
 # At the other end, $\sigma = 0.3$ has a first cost of thousands, and gradients to match: any step is too large.
-# Xavier's factor is $\sqrt{\frac12}$ for each layer. That is a mild disease at nine layers and a deadly one at fifty.
+# Xavier's factor is $\sqrt{\frac12}$ from one hidden layer to the next. That is a mild disease at nine layers and a
+# deadly one at fifty.
 
 # %% [markdown]
 # # 3. Training
@@ -723,8 +732,8 @@ check("train")
 # %% [markdown]
 # ### First test: overfit 100 images
 #
-# 100 images, no regulariser, a network with one hidden layer. If the loss does not go to nearly zero, the code is
-# broken.
+# 100 images, no regulariser, a network with one hidden layer. If the loss does not go to nearly zero with enough
+# hidden units, the code is broken.
 #
 # **Predict first.** How many hidden units does it take to learn 100 images of 10 classes by heart: 2, 10 or 50? And
 # what will the accuracy on the validation images be?
@@ -780,7 +789,7 @@ plot_curves(
 
 # %% experiment="range_test"
 updates = 900 if full_size else 500
-lr_min, lr_max = 1e-5, 0.1  # what this test suggests, for all that follows
+lr_min, lr_max = 1e-5, 0.1  # for all that follows; the reason is given below the figure
 curves, numbers["range_test"] = {}, {}
 for name, hidden in (("2 layers", [50]), ("9 layers", [50, 30, 20, 20, 10, 10, 10, 10])):
     generator = torch.Generator().manual_seed(0)
@@ -810,9 +819,10 @@ with course_style():
 
 # %% [markdown]
 # With two layers the cost falls at once, stumbles somewhere between 0.03 and 0.1, recovers, and breaks out in the end
-# (on CIFAR-10 at 0.18 for the first time). A *constant* rate should stay below the first stumble. A cycle is at its
-# top for a moment only and has time to repair the damage on its way down, so we let it rise to 0.1, as the course does
-# from which this assignment comes.
+# (on CIFAR-10 at 0.18 for the first time). By Smith's rule $\eta_{\max}$ is the first stumble, and a *constant* rate
+# should stay below it. A cycle is at its top for a moment only and has time to repair the damage on its way down, so we
+# go a little beyond and let it rise to 0.1, as the course does from which this assignment comes. The cost falls from
+# the first steps on, so $\eta_{\min}$ can be as small as one likes: $10^{-5}$.
 #
 # The nine layers bear more. But look how long their curve stays at $\ln K$, on the small set for ever. They are not
 # robust, they are hard to move: where the first steps have driven most units of a layer below zero, hardly any
@@ -931,8 +941,8 @@ with course_style():
 # a craft with few rules:
 #
 # 1. **On a logarithmic scale.** From $\lambda = 0.001$ to $0.002$ is a step of the same weight as from $0.01$ to
-#    $0.02$. Drawn uniformly between $10^{-5}$ and $10^{-1}$, nine of ten values would lie above $0.01$, and nearly
-#    nothing of the range would ever be tried.
+#    $0.02$. Drawn uniformly between $10^{-5}$ and $10^{-1}$, nine of ten values would lie above $0.01$, and the three
+#    decades below would share the tenth.
 # 2. **At random** rather than on a grid, so that no value is tried twice when a second hyper-parameter is searched
 #    along.
 # 3. **Coarse, then fine.** First short trainings over a wide range; then longer ones where it went well.
@@ -941,7 +951,8 @@ with course_style():
 # ### Exercise `log_uniform`
 #
 # `n` numbers $\lambda_i = 10^{u_i}$, where the $u_i$ are uniformly distributed between $\log_{10}$ `low` and
-# $\log_{10}$ `high`. (Any other basis gives the same.) `float32`, all chance from `generator`, all between the bounds.
+# $\log_{10}$ `high`. (Any other base gives the same.) `float32`, all chance from `generator`, all between the bounds up
+# to rounding.
 #
 # **By hand first.** Between $10^{-5}$ and $10^{-1}$ half of all draws lie below $10^{-3}$, and a quarter below
 # $10^{-4}$.
@@ -1053,7 +1064,7 @@ with course_style():
 # measure.
 
 # %% [markdown] written="why_not_the_test_set" points=2
-# ### Written question 2 (2 points): why the test set may not choose λ
+# ### Written question 2: why the test set may not choose λ
 #
 # A classmate says: "I chose $\lambda$ by the test accuracy. That cannot be wrong: I report the accuracy on exactly the
 # images by which everyone is compared, and I have never trained on them."
@@ -1269,7 +1280,8 @@ check("rmsprop_step")
 # $$
 #
 # So the state must also know $t$, which is 1 in the first step. Look at the table: with a constant gradient Adam moves
-# by exactly $\eta$ in each step, *however large the gradient is*. Its $\eta$ is a step length, not a factor.
+# by $\eta$ in each step (exactly so for $\varepsilon = 0$), *however large the gradient is*. Its $\eta$ is a step
+# length, not a factor.
 #
 # ### Exercise `adam_step`
 #
@@ -1412,7 +1424,8 @@ with course_style():
 # - `running` is `None` before the first training batch.
 # - With `training=False` normalise by `running` and return `running` as it was. (Then it is never `None`.) It works
 #   for a single image.
-# - With `training=True` and $N = 1$ the variance is 0, $\hat s = 0$, and the output is $\beta$. No `nan`.
+# - With `training=True` and $N = 1$ the variance is 0, $\hat s = 0$, and the output is $\beta$. No `nan`, as long as
+#   $\varepsilon > 0$.
 # - `decay` and `eps` are arguments, use them.
 #
 # **By hand first.** The column $(0, 0, 2, 2)$ with $\varepsilon = 0$: $\mu = 1$, $v = 1$, $\hat{\mathbf{s}} = (-1, -1,
@@ -1478,8 +1491,8 @@ check("batch_norm_forward")
 #
 # Read it before you program it. Whoever forgets that $\mu$ and $v$ depend on $S$ gets $D_n / \sqrt{v + \varepsilon}$.
 # The two terms behind it *take something away*: the mean of $D$, and the part of $D$ that points along
-# $\hat{\mathbf{s}}$. It must be so. Add a constant to the whole column, or stretch it, and batch normalisation undoes
-# it. What changes nothing has no gradient.
+# $\hat{\mathbf{s}}$. It must be so. Add a constant to the whole column, or stretch it (with $\varepsilon = 0$), and
+# batch normalisation undoes it. What changes nothing has no gradient.
 #
 # **By hand first.** The column from above, $\hat{\mathbf{s}} = (-1, -1, 1, 1)$, $v = 1$, $\gamma = 2$, with
 # $\mathbf{q} = (1, 0, 0, 0)$. Then $\partial L/\partial \beta = 1$, $\partial L/\partial\gamma = -1$, $\mathbf{D} =
@@ -1514,7 +1527,7 @@ def batch_norm_backward(grad_out, cache):
 check("batch_norm_backward")
 
 # %% [markdown] written="batch_norm_gradient" points=4
-# ### Written question 3 (4 points): the gradient of batch normalisation
+# ### Written question 3: the gradient of batch normalisation
 #
 # One column, as in Section 6.2. Abbreviate $r = 1 / \sqrt{v + \varepsilon}$, so that $\hat s_n = (s_n - \mu)\, r$.
 #
@@ -1626,8 +1639,8 @@ verdicts["forgetful_formula", "random weights"]
 # - `running` is `None`, or a list with one `{"mean", "var"}` for each **hidden** layer, the first one first. What you
 #   return is such a list (an empty one, if there is only one layer).
 # - Call your own `batch_norm_forward` with its default `decay` and `eps`, and hand `training` on.
-# - With `training=False` the running statistics come back as they were. Then the scores of an image do not depend on
-#   the other images.
+# - With `training=False` the running statistics come back as they were. (Then `running` is never `None`; for a single
+#   layer it is an empty list.) The scores of an image do not depend on the other images.
 # - Neither the list `running` nor its dicts are changed.
 
 
@@ -1789,7 +1802,8 @@ plot_curves(
 # ## 6.6 What if the start is wrong?
 #
 # Forget He. Three layers, [50, 50], and *all* weights start from $\mathcal{N}(0, \sigma^2)$ with the same $\sigma$,
-# from $10^{-4}$ to 1. (He has 0.026 for the first layer and 0.2 for the others.) One cycle, $\lambda = 0.005$.
+# from $10^{-4}$ to 1. (He has $\sqrt{2/d}$ for the first layer, 0.026 on CIFAR-10 and 0.051 on the small set, and 0.2
+# for the others.) One cycle, $\lambda = 0.005$.
 #
 # **Predict first.** Draw both curves, validation accuracy over $\sigma$, without and with batch normalisation. Use
 # Section 2.5 for the first. For the second: what does $\hat{S}$ become when all weights of a layer are multiplied by
@@ -1829,7 +1843,7 @@ with course_style():
     left.legend()
 
 # %% [markdown] written="sigma_figure" points=3
-# ### Written question 4 (3 points): read the σ figure
+# ### Written question 4: read the σ figure
 #
 # Answer from *your* figure, with its numbers.
 #
@@ -1837,7 +1851,8 @@ with course_style():
 #   after training, and with which two numbers should they be compared? What has this network learnt? Explain from the
 #   left panel and Section 2.5 why it has learnt no more.
 # - (b) Why does the curve with batch normalisation depend so much less on $\sigma$? Give the reason in a formula: what
-#   does $\hat S$ become when $W$ is replaced by $cW$ and $\mathbf{b}$ by $c\,\mathbf{b}$ (with $\varepsilon = 0$)?
+#   does $\hat S$ become when $W$ is replaced by $cW$ and $\mathbf{b}$ by $c\,\mathbf{b}$ (with $c > 0$ and
+#   $\varepsilon = 0$)?
 # - (c) With batch normalisation the gradient of $W^{(1)}$ in the left panel is nearly the same for all larger
 #   $\sigma$. Compare one step at $\eta = 0.1$ with the norm of $W^{(1)}$ itself, for $\sigma = 0.01$ and for $\sigma =
 #   1$. (A $d \times m$ matrix of such numbers has a norm of about $\sigma\sqrt{d\,m}$.) Why, by (b), is that the
@@ -1852,11 +1867,11 @@ with course_style():
 # of a good start. With $\eta \le 0.1$ a weight moves by less than $10^{-7}$ in an update, and meanwhile $\lambda$
 # pulls it to 0: it shrinks by the factor $1 - 2 \eta \lambda$. Only the last bias learns.
 #
-# **(b)** With $W \to cW$ (and $\mathbf{b} = 0$, or $\mathbf{b} \to c\mathbf{b}$) we get $S \to cS$, $\mu \to c\mu$,
-# $\sqrt v \to c \sqrt v$, so $\hat S = (S - \mu)/\sqrt v$ stays the same. What the next layer sees does not depend on
-# $\sigma$ at all: batch normalisation chooses the scale of every layer itself. (At $10^{-4}$ the curve begins to fall:
-# there $v$ is no longer large against $\varepsilon = 10^{-5}$, in the second layer $v \approx 50 \cdot 10^{-8} / 2$,
-# and $\hat S$ does become smaller.)
+# **(b)** With $c > 0$, $W \to cW$ (and $\mathbf{b} = 0$, or $\mathbf{b} \to c\mathbf{b}$) we get $S \to cS$, $\mu \to
+# c\mu$, $\sqrt v \to c \sqrt v$, so $\hat S = (S - \mu)/\sqrt v$ stays the same. What the next layer sees does not
+# depend on $\sigma$ at all: batch normalisation chooses the scale of every layer itself. (At $10^{-4}$ the curve begins
+# to fall: there $v$ is no longer large against $\varepsilon = 10^{-5}$, in the second layer $v \approx 50 \cdot 10^{-8}
+# / 2$, and $\hat S$ does become smaller.)
 #
 # **(c)** A step moves $W^{(1)}$ by $\eta$ times the gradient, in the figure about 0.5 for every $\sigma$ (the last
 # layer passes back a gradient proportional to $\sigma$, each normalised layer divides by its spread, also proportional
@@ -1877,9 +1892,9 @@ with course_style():
 #
 # N. Srivastava et al. (2014): in each training step, switch off every hidden unit of every example with probability
 # $p$. No unit can then rely on another to be there, and the network learns as if it were a crowd of thinned networks
-# that share their weights. In use all units are on. Then each unit would send $1/(1-p)$ times more than the next layer
-# is used to, so *in training* what survives is multiplied by $1/(1-p)$ (**inverted** dropout), and use needs no change
-# at all:
+# that share their weights. In use all units are on. Then each unit would send on average $1/(1-p)$ times as much as the
+# next layer is used to, so *in training* what survives is multiplied by $1/(1-p)$ (**inverted** dropout), and use needs
+# no change at all:
 #
 # $$
 # O_{nj} = \frac{M_{nj}}{1 - p}\, H_{nj}, \qquad M_{nj} = \begin{cases} 0 & \text{with probability } p \\ 1 & \text{with
@@ -1891,7 +1906,8 @@ with course_style():
 # ### Exercise `dropout_forward`
 #
 # - $0 \le p < 1$ is the probability of **dropping**. Each entry has its own draw, from `generator`.
-# - With `training=False`, and with $p = 0$, every entry comes out as it went in.
+# - With `training=False`, and with $p = 0$, every entry comes out as it went in. `generator` is given even then;
+#   whether it is drawn from is left to you.
 # - The cache must hold what `dropout_backward` needs; see there.
 #
 # **By hand first.** $(3, 5, 7, 9)$ with $p = \frac12$ becomes, for one draw, $(6, 0, 0, 18)$.
@@ -1962,11 +1978,7 @@ class DropoutNetwork(Network):
         H = torch.relu(forward(X, [hidden])[0])  # one layer alone gives its sums
         dropped, mask = dropout_forward(H, self.p, training=True, generator=self.generator)
         scores, cache = forward(dropped, [last])
-        # The gradient at the scores is all that the way down needs.  For examples one by one it is that of the bias;
-        # for all at once it is the gradient of a layer whose inputs are the rows of an identity matrix.
-        N = len(X)
-        as_layer = [{"W": scores, "b": torch.zeros_like(last["b"])}]
-        G = backward(y, as_layer, forward(torch.eye(N), as_layer)[1], 0.0)[0]["W"]  # (N, K)
+        G = (torch.softmax(scores, 1) - F.one_hot(y, K)) / len(X)  # (N, K), fact 1 of Section 2.3
         back = dropout_backward(G @ last["W"].T, mask) * (H > 0)
         [of_last] = backward(y, [last], cache, lam)
         return [{"W": X.T @ back + 2 * lam * hidden["W"], "b": back.sum(0)}, of_last]
@@ -2008,9 +2020,9 @@ plot_curves(
 # %% [markdown]
 # # 8. Bonus
 #
-# The exercises of this section bring points on top.
+# The exercises of 8.1, 8.4 and 8.5 bring points on top. 8.2 and 8.3 are experiments only.
 #
-# ## 8.1 Several heads
+# ## 8.1 Several networks
 #
 # ### Exercise `ensemble` (bonus)
 #
@@ -2149,7 +2161,7 @@ with course_style():
 
 # %% [markdown]
 # Both accuracies grow, and so does the gap between them. Textbooks once taught that a model with more parameters
-# than examples must fail. Here the widest network has hundreds of thousands of them and is the best of all, as long
+# than examples must fail. Here the widest network has more than fifteen for each image and is the best of all, as long
 # as a regulariser holds it. With 500 units and three cycles one gets beyond 55 % on CIFAR-10.
 
 # %% [markdown]
@@ -2204,10 +2216,11 @@ plot_curves(
 )
 
 # %% [markdown]
-# With augmentation the network never sees the same image twice. It learns more slowly, and its training accuracy stays
-# far below that of the other. Its validation accuracy ends six points higher on CIFAR-10, as much as from four times
-# as many images: learning by heart has become impossible, and what is learnt must be true of all the moved images. (In
-# the short training of the small set there was nothing to be gained yet. Augmentation pays in long ones.)
+# With augmentation the network seldom sees exactly the same picture twice: on CIFAR-10 each image is used about 30
+# times and has 98 variants. It learns more slowly, and its training accuracy stays far below that of the other. Its
+# validation accuracy ends six points higher on CIFAR-10: learning by heart has become hard, and what is learnt must be
+# true of all the moved images. (On the small set an image has nine variants only, and in its short training there was
+# nothing to be gained yet. Augmentation pays in long ones.)
 
 # %% [markdown]
 # ## 8.4 Never be certain: label smoothing
@@ -2339,7 +2352,7 @@ with course_style():
 # # What to take along
 #
 # - Back-propagation is the chain rule, once for each layer, from the top. Write the shapes down.
-# - Every layer multiplies the signal, and the gradient, by a factor. $c^k$ is small or large unless $c = 1$: choose
+# - Every layer multiplies the signal, and the gradient, by a factor. $c^{k-1}$ is small or large unless $c = 1$: choose
 #   the variance of the first weights accordingly, or let batch normalisation see to it.
 # - Overfit a few images, test the range of the learning rate, and only then train.
 # - Compare update rules each at its own best learning rate, or not at all.

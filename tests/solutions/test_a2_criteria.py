@@ -103,6 +103,16 @@ def test_every_criterion_is_missed_by_some_mistake() -> None:
         assert not never, f"{name}: {never}"
 
 
+def test_the_notebook_states_the_points_there_are() -> None:
+    """The sums that the introduction names are those of the criteria and of the written questions."""
+    exercises, bonus = (
+        sum(e.max_score for e in EXERCISES.values() if e.bonus is is_bonus) for is_bonus in (False, True)
+    )
+    written = sum(cell.metadata.get("points", 0) for cell in jupytext.read(SOURCE).cells)
+    text = f"bring {exercises:g} points, the written questions {written:g}, and the bonus exercises up to {bonus:g} on"
+    assert text in " ".join(SOURCE.read_text(encoding="utf-8").replace("\n#", " ").split())
+
+
 def test_every_mistake_tells_something_of_its_own() -> None:
     for name in EXERCISES:
         told = [v.says for v in MISTAKES if v.exercise == name]
