@@ -328,16 +328,16 @@ forward = Exercise("forward", forbidden=FORBIDDEN, opaque=(1,))
 def forward_scores(student: Student, X: Tensor, layers: Layers) -> Tensor:
     """The student's scores, of the right shape and finite."""
     scores, _ = expect(student.forward(X, layers)).parts("scores", "cache")
-    return finite(scores, len(X), len(layers[-1]["b"]), name="the scores")
+    return finite(scores, len(X), len(layers[-1]["b"]), name="the matrix of scores")
 
 
 def expect_scores(scores: Any, expected: Tensor) -> None:
     """The scores are the expected ones; a ReLU on them is the business of another criterion."""
-    got = expect(scores, "the scores").shape(*expected.shape).tensor()
+    got = expect(scores, "the matrix of scores").shape(*expected.shape).tensor()
     rectified = torch.clamp(expected, min=0)
     if bool((got - rectified).norm() <= 1e-6 * expected.norm()):
         got = expected
-    expect(got, "the scores").close_to(expected, single=True)
+    expect(got, "the matrix of scores").close_to(expected, single=True)
 
 
 @forward.criterion(points=1)
@@ -376,7 +376,7 @@ def biases_are_added(student: Student, draw: Draw) -> None:
         longer.append({"W": W, "b": torch.zeros_like(W[0])})
     expected = forward_scores(student, torch.cat([p.X, torch.ones_like(p.X[:, :1])], 1), longer)
     expect(expected).all(bool((expected != 0).any()), "every score is 0")
-    expect(forward_scores(student, p.X, p.layers), "the scores").close_to(expected, single=True)
+    expect(forward_scores(student, p.X, p.layers), "the matrix of scores").close_to(expected, single=True)
 
 
 @forward.criterion(points=0.5)
@@ -387,7 +387,7 @@ def no_relu_on_the_scores(student: Student, draw: Draw) -> None:
     scores = forward_scores(student, p.X, p.layers)
     expect(scores).all(bool((scores != 0).any()), "every score is 0")
     p.layers[-1]["W"] = -p.layers[-1]["W"]
-    expect(forward_scores(student, p.X, p.layers), "the scores with −W in the last layer").close_to(-scores)
+    expect(forward_scores(student, p.X, p.layers), "the matrix of scores with −W in the last layer").close_to(-scores)
 
 
 SMALL = [4, 6, 5, 3]  # sizes for criteria on form
@@ -1636,7 +1636,7 @@ def bn_scores(student: Student, X: Tensor, layers: Layers, running: Any, *, trai
     """The student's scores, of the right shape and finite, and running statistics."""
     result = student.forward_bn(X, layers, running, training=training)
     scores, _, running = expect(result).parts("scores", "cache", "running")
-    return finite(scores, len(X), len(layers[-1]["b"]), name="the scores"), running
+    return finite(scores, len(X), len(layers[-1]["b"]), name="the matrix of scores"), running
 
 
 def batch_statistics(X: Tensor, layers: Layers) -> list[Statistics]:
@@ -1668,7 +1668,7 @@ def scores_in_training(student: Student, draw: Draw) -> None:
     for _ in range(2):
         p = problem(draw, 2, bn=True)
         scores, _ = bn_scores(student, p.X, p.layers, None, training=True)
-        expect(scores, "the scores").close_to(scores_of(p.X, p.layers), single=True)
+        expect(scores, "the matrix of scores").close_to(scores_of(p.X, p.layers), single=True)
 
 
 @forward_bn.criterion(points=0.5, name="many_layers")
@@ -1677,7 +1677,7 @@ def many_normalised_layers(student: Student, draw: Draw) -> None:
     for count in (3, 5):
         p = problem(draw, count, bn=True)
         scores, _ = bn_scores(student, p.X, p.layers, network_statistics(draw, p.layers), training=True)
-        expect(scores, "the scores").close_to(scores_of(p.X, p.layers), single=True)
+        expect(scores, "the matrix of scores").close_to(scores_of(p.X, p.layers), single=True)
 
 
 @forward_bn.criterion(points=0.5, name="first_batch_starts_the_statistics")
@@ -1716,7 +1716,7 @@ def scores_afterwards(student: Student, draw: Draw) -> None:
         expected = scores_with(p.X, p.layers, running)
         for rows in (slice(None), slice(3, 4)):
             scores, _ = bn_scores(student, p.X[rows], p.layers, running, training=False)
-            expect(scores, f"the scores of {len(scores)} examples").close_to(expected[rows], single=True)
+            expect(scores, f"the matrix of scores of {len(scores)} examples").close_to(expected[rows], single=True)
 
 
 @forward_bn.criterion(points=0.5)

@@ -171,13 +171,13 @@ def smallest_sizes(student: Student, draw: Draw) -> None:
     expect(whole).all(bool((whole != 0).any()), "every score is 0")
     i = draw.integer(0, p.N)
     alone = forward_scores(student, p.X[i : i + 1], p.layers)
-    expect(alone, "the scores of one example alone").close_to(whole[i : i + 1])
+    expect(alone, "the row of scores of one example alone").close_to(whole[i : i + 1])
     for shape in ([1, 4, 3], [5, 1, 3], [1, 1, 2]):
         p = problem(draw, shape=shape, N=6)
         # The same network with more units, none of which has an effect.
         wider = [{"W": F.pad(h["W"], (0, 2, 0, 2)), "b": F.pad(h["b"], (0, 2))} for h in p.layers]
         expected = forward_scores(student, F.pad(p.X, (0, 2)), wider)[:, : shape[-1]]
-        expect(forward_scores(student, p.X, p.layers), f"the scores for sizes {shape}").close_to(expected)
+        expect(forward_scores(student, p.X, p.layers), f"the matrix of scores for sizes {shape}").close_to(expected)
 
 
 add_precision(forward, lambda student, draw: [forward_scores(student, *small(draw)[::2])])
@@ -708,7 +708,7 @@ def a_single_layer(student: Student, draw: Draw) -> None:
     p = problem(draw, 1, bn=True)
     for running, training in ((None, True), ([], True), ([], False)):
         scores, after = bn_scores(student, p.X, p.layers, running, training=training)
-        expect(scores, "the scores").close_to(scores_of(p.X, p.layers))
+        expect(scores, "the matrix of scores").close_to(scores_of(p.X, p.layers))
         empty = isinstance(after, list | tuple) and len(after) == 0
         expect(after).all(empty, "a network without hidden layers has running statistics that are no empty list")
 
@@ -723,7 +723,7 @@ def training_then_evaluation(student: Student, draw: Draw) -> None:
     unchanged_arguments(student.calls[-1])
     known = [{key: entry(second, k, key, v.shape, "running") for key, v in s.items()} for k, s in enumerate(first)]
     scores, _ = bn_scores(student, p.X[:3], p.layers, second, training=False)
-    expect(scores, "the scores").close_to(scores_with(p.X[:3], p.layers, known), single=True)
+    expect(scores, "the matrix of scores").close_to(scores_with(p.X[:3], p.layers, known), single=True)
 
 
 @forward_bn.criterion(points=0.5, contract=True)
@@ -732,7 +732,7 @@ def small_batches(student: Student, draw: Draw) -> None:
     for shape, N in ((sizes(draw, 3), 1), ([1, 3, 2], 6), ([4, 1, 3], 6)):
         p = problem(draw, shape=shape, N=N, bn=True)
         scores, _ = bn_scores(student, p.X, p.layers, None, training=True)
-        expect(scores, f"the scores of {N} examples").close_to(scores_of(p.X, p.layers), single=True)
+        expect(scores, f"the matrix of scores of {N} examples").close_to(scores_of(p.X, p.layers), single=True)
 
 
 @forward_bn.criterion(points=0.25)
@@ -741,7 +741,7 @@ def default_eps(student: Student, draw: Draw) -> None:
     p = problem(draw, 2, bn=True)
     p.layers[0]["W"] = 3e-3 * p.layers[0]["W"]
     scores, running = bn_scores(student, p.X, p.layers, None, training=True)
-    expect(scores, "the scores").close_to(scores_of(p.X, p.layers))
+    expect(scores, "the matrix of scores").close_to(scores_of(p.X, p.layers))
     expected = batch_statistics(p.X, p.layers)[0]["var"]
     expect(entry(running, 0, "var", expected.shape, "running"), "running[0]['var']").close_to(expected)
 
