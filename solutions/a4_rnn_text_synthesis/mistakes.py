@@ -376,6 +376,17 @@ def nothing_said_of_a_short_text(indices, T):
     return list(zip(indices[:-1].split(T), indices[1:].split(T), strict=True)) if len(indices) > 1 else []
 
 
+@mistake(
+    "chunks",
+    caught_by="keeps_form_of_chunks",
+    says="The indices are turned into floats. They stay int64: they name rows of U.",
+)
+def chunks_as_floats(indices, T):
+    if len(indices) < 2:
+        raise ValueError("too short")
+    return list(zip(indices[:-1].float().split(T), indices[1:].float().split(T), strict=True))
+
+
 # --- The recurrent network -------------------------------------------------------------------------------------------
 
 
@@ -607,7 +618,7 @@ def forward_with_sigmoid(params, inputs, targets, h0):
 @mistake(
     "rnn_forward",
     caught_by=("state_after_many_steps", "loss_of_many_steps"),
-    says="The state is never carried from step to step: each step starts from h0 again, so this is no recurrent network.",
+    says="The state is never carried from step to step: each step starts from h0 again, so it is not recurrent.",
 )
 def every_step_from_h0(params, inputs, targets, h0):
     H = torch.tanh(_embedded(params, inputs) + params["b"] + h0 @ params["W"])
@@ -618,7 +629,7 @@ def every_step_from_h0(params, inputs, targets, h0):
 @mistake(
     "rnn_forward",
     caught_by="indices_or_one_hot_rows",
-    says="One-hot rows are not understood: the inputs may be indices (T,) or one-hot rows (T, K). Look at `inputs.ndim`.",
+    says="One-hot rows are not understood: the inputs may be one-hot rows (T, K) too. Look at `inputs.ndim`.",
 )
 def only_indices(params, inputs, targets, h0):
     if inputs.ndim == 2:
@@ -669,6 +680,18 @@ def state_changed_in_place(params, inputs, targets, h0):
 def forward_loss_as_float(params, inputs, targets, h0):
     loss, h, cache = _forward(params, inputs, targets, h0)
     return loss.item(), h, cache
+
+
+@mistake(
+    "rnn_forward",
+    caught_by="smallest_sizes",
+    says="`squeeze()` removes every axis of length 1, also that of a single unit. Name the axis, or do without.",
+)
+def states_squeezed(params, inputs, targets, h0):
+    _, h, (_, _, H, _) = _forward(params, inputs, targets, h0)
+    H = H.squeeze()
+    logits = H[1:] @ params["V"] + params["c"]
+    return F.cross_entropy(logits, targets), h, (inputs, targets, H, logits)
 
 
 def _backward(params, cache, *, W=None, slope=None, reach=None, H_before=None, divide=True):
@@ -912,7 +935,7 @@ def V_from_the_state_before(params, cache):
     "overwrites. Add up with `index_add_`, or multiply with the one-hot rows.",
 )
 def repeated_characters_overwritten(params, cache):
-    inputs, targets, H, logits = cache
+    inputs, targets, _H, logits = cache
     G = (torch.softmax(logits, 1) - F.one_hot(targets, logits.shape[1])) / len(targets)
     rows = _backward_rows(params, cache, G)
     grad_U = torch.zeros_like(params["U"])
@@ -974,6 +997,26 @@ def cache_used_up(params, cache):
     grads = _backward(params, cache)
     cache[3].zero_()
     return grads
+
+
+@mistake(
+    "rnn_backward",
+    caught_by=("inputs_of_one_step", "U_through_time", "long_sequences"),
+    says="The gradient of U stands in the rows of the targets. A row of U was picked by the input.",
+)
+def rows_of_the_targets(params, cache):
+    _inputs, targets, H, logits = cache
+    return {**_backward(params, cache), "U": _backward(params, (targets, targets, H, logits))["U"]}
+
+
+@mistake(
+    "rnn_backward",
+    caught_by="indices_or_one_hot_rows",
+    says="For inputs given as one-hot rows the gradient of U is left 0. It is Xᵀ times the gradients of the a_t.",
+)
+def no_U_for_one_hot_rows(params, cache):
+    grads = _backward(params, cache)
+    return grads if cache[0].ndim == 1 else {**grads, "U": torch.zeros_like(grads["U"])}
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
@@ -1218,6 +1261,26 @@ def theta_changed_in_place(theta, grad, state, *, lr, eps):
 def one_sum_for_all(theta, grad, state, *, lr, eps):
     m = (grad**2).sum() if state is None else state + (grad**2).sum()
     return theta - lr * grad / (m.sqrt() + eps), m
+
+
+@mistake(
+    "adagrad_step",
+    caught_by=("eps_outside_the_root", "no_gradient_no_step"),
+    says="eps is forgotten, so an entry whose gradient has always been 0 is divided by 0 and becomes NaN.",
+)
+def eps_forgotten(theta, grad, state, *, lr, eps):
+    m = grad**2 if state is None else state + grad**2
+    return theta - lr * grad / m.sqrt(), m
+
+
+@mistake(
+    "adagrad_step",
+    caught_by="any_shape",
+    says="The rows of the tensor are gone through in a loop, which a single number has not. Whole tensors need none.",
+)
+def row_by_row(theta, grad, state, *, lr, eps):
+    m = grad**2 if state is None else state + grad**2
+    return torch.stack([t - lr * g / (r.sqrt() + eps) for t, g, r in zip(theta, grad, m, strict=True)]), m
 
 
 @mistake(
@@ -1699,6 +1762,18 @@ def written_without_b(params, h0, start, n, *, temperature=1.0, top_p=1.0, gener
     return _written({**params, "b": 0 * params["b"]}, h0, start, n, temperature, top_p, generator)
 
 
+@mistake(
+    "synthesize",
+    caught_by=("keeps_form", "sure_networks"),
+    says="The one-hot input is float64 whatever the parameters are, and with float32 ones nothing fits. Give new "
+    "tensors the dtype of the parameters, or pick the row of U by its index.",
+)
+def double_rows(params, h0, start, n, *, temperature=1.0, top_p=1.0, generator):
+    eye = torch.eye(len(params["c"]), dtype=torch.float64)
+    eye @ params["U"]
+    return _written(params, h0, start, n, temperature, top_p, generator)
+
+
 def _clipped(grads, clip):
     return {name: g.clamp(-clip, clip) for name, g in grads.items()}
 
@@ -1823,11 +1898,11 @@ def trained_with_only_W_clipped(params, indices, *, T, lr, clip, updates, on_upd
 
 @mistake(
     "train_rnn",
-    caught_by="tail_is_included",
+    caught_by=("tail_is_included", "one_chunk_is_a_text"),
     says="The shorter chunk at the end of the text is left out.",
 )
 def trained_without_the_tail(params, indices, *, T, lr, clip, updates, on_update=None):
-    whole = max(1, (len(indices) - 1) // T)
+    whole = (len(indices) - 1) // T
     return _trained(params, indices, T, lr, clip, updates, on_update, chunks=lambda starts: whole)
 
 
@@ -1989,7 +2064,7 @@ def cell_not_carried(params, x, h, c):
     "lstm_step", caught_by="forget_gate", says="The old cell state is added as a whole: the forget gate is missing."
 )
 def nothing_is_forgotten(params, x, h, c):
-    new_h, new, cache = _lstm(params, x, h, c)
+    _new_h, new, cache = _lstm(params, x, h, c)
     f = cache[5]
     new = new + (1 - f) * c
     return cache[7] * torch.tanh(new), new, (*cache[:-1], torch.tanh(new))
@@ -2182,6 +2257,17 @@ def slope_at_the_cell_missing(grad_h, grad_c, cache):
     return _lstm_back(grad_h, grad_c + grad_h * cache[7] * cache[8] ** 2, cache)
 
 
+@mistake(
+    "lstm_backward_step",
+    caught_by="caches_of_their_own",
+    says="The cache is changed while it is read (in place), so it serves only once.",
+)
+def lstm_cache_used_up(grad_h, grad_c, cache):
+    result = _lstm_back(grad_h, grad_c, cache)
+    cache[7].mul_(0.5)
+    return result
+
+
 def _gru(params, x, h, *, order="rzn", swap=False, before=False, outside=False, b_h=True, f=torch.tanh):
     m = len(h)
     a, b = x @ params["U"] + params["b"], h @ params["W"]
@@ -2279,6 +2365,17 @@ def gru_state_changed_in_place(params, x, h):
     new = _gru(params, x, h)
     h.copy_(new)
     return h
+
+
+@mistake(
+    "gru_step",
+    caught_by=("reset_gate", "state_moves_the_gates"),
+    says="h W is left out of the gates r and z. All three blocks have it.",
+)
+def gates_without_the_state(params, x, h):
+    m = len(h)
+    gates = (torch.arange(3 * m) >= 2 * m).to(h.dtype)
+    return _gru({**params, "W": params["W"] * gates}, x, h)
 
 
 # --- Modules ---------------------------------------------------------------------------------------------------------
@@ -2957,6 +3054,17 @@ def weights_returned_too(Q, K, V, *, causal):
     return weights @ V, weights
 
 
+@mistake(
+    "attention",
+    caught_by="any_leading_axes",
+    says="The softmax goes over axis 1, which is that of the keys only where no axes lead. Use the last one, −1.",
+)
+def softmax_over_axis_one(Q, K, V, *, causal):
+    scores = _scores(Q, K)
+    scores = scores.masked_fill(_future(scores), -1e30) if causal else scores
+    return torch.softmax(scores, 1) @ V
+
+
 class _Mixer(nn.Module):
     """A right CausalSelfAttention to be made wrong."""
 
@@ -3091,6 +3199,16 @@ class SoftmaxOverQueries(_Mixer):
         return torch.softmax(scores.masked_fill(_future(scores), -1e30), -2)
 
 
+@mistake(
+    "CausalSelfAttention",
+    caught_by="result_for_every_place",
+    says="`squeeze()` removes the axis of time where there is a single place: (N, T, d) for every T.",
+)
+class ResultSqueezed(_Mixer):
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
+
 def _searched(step, start, width, n, *, score=None, per_beam=None, first=None):
     beams = [(0.0, [], None)]
     for t in range(n):
@@ -3222,3 +3340,12 @@ def logarithms_multiplied(step, start, width, n):
 )
 def sequence_as_floats(step, start, width, n):
     return torch.tensor(_searched(step, start, width, n)[0][1], dtype=torch.float32)
+
+
+@mistake(
+    "beam_search",
+    caught_by="width_one_is_greedy",
+    says="Two beginnings are kept even with width 1, which is greedy search.",
+)
+def never_greedy(step, start, width, n):
+    return torch.tensor(_searched(step, start, max(width, 2), n)[0][1])
