@@ -1152,9 +1152,9 @@ print(passage(params_one_step, 240))
 # **below** the right one, after a few thousand updates and still after a hundred thousand, on plays, novels and
 # manuals. How can that be? Much of a text can be predicted from the last few characters, and the state carries those
 # along whether anybody has trained it to or not: $W$ keeps an echo of the recent past, and the one-step gradient learns
-# to read that echo. That explains "as good". A likely reason for "better": it lacks what comes back through many
-# factors of $W$, which is noisy and at times large, and AdaGrad, which never forgets a large gradient, takes shorter
-# steps ever after.
+# to read that echo. That explains "as good". A likely reason for "better": what comes back through many factors of $W$
+# is noisy and at times large, and AdaGrad never forgets a large gradient but takes shorter steps ever after. The
+# one-step gradient is spared that.
 #
 # So the loss on a text is no proof of a right gradient. That is why no points in this assignment are given for a loss,
 # and why the next experiment exists.
@@ -1173,7 +1173,7 @@ print(passage(params_one_step, 240))
 # **Predict first.** Up to which delay $d$ does each of them get?
 
 # %% experiment="memory_probe"
-delays, updates = ((1, 2, 3, 4, 6, 8, 10, 12), 4_000) if full else ((1, 2, 4, 8), 800)
+delays, updates = ((1, 2, 3, 4, 6, 8, 12, 16, 20), 4_000) if full else ((1, 2, 4, 8), 800)
 symbols = 4
 
 
@@ -1319,10 +1319,11 @@ with course_style():
 #   distribution that a low temperature does not?
 #
 # <!-- ### BEGIN SOLUTION -->
-# **(a)** Real words go up, to 100 % at $\tau = 0$ if what it repeats is spelt right; variety collapses to a few per
-# cent. Without chance the network is a fixed function of its state: it falls into a cycle and says "the the the" for
-# ever. The likeliest *next* character, again and again, does not make a likely text. A better network has longer
-# cycles; large language models at $\tau = 0$ repeat themselves too.
+# **(a)** Real words rise (to 90 % on Shakespeare), variety collapses to a few per cent. At $\tau = 0$ real words may be
+# anything, 100 % or 50 %: it depends on whether the few words that it repeats happen to be spelt right ("the sarding
+# the sarding"). Without chance the network is a fixed function of its state: it falls into a cycle for ever. The
+# likeliest *next* character, again and again, does not make a likely text. A better network has longer cycles; large
+# language models at $\tau = 0$ repeat themselves too.
 #
 # **(b)** Real words fall: above 1 the many unlikely characters, each rightly rare, are drawn too often, and one wrong
 # letter spoils a word and leads the state to where it has never been in training. Variety rises towards 100 %, because
@@ -1333,7 +1334,8 @@ with course_style():
 # that of the text. A low temperature makes *all* unlikely things less likely, also the second best among good
 # alternatives (so it gets dull), and leaves the far tail a little mass. The nucleus cuts the tail off altogether, where
 # the mistakes are, and leaves the proportions among the likely ones as they are; and it adapts: where one character is
-# certain it keeps one, at the beginning of a word it keeps many.
+# certain it keeps one, at the beginning of a word it keeps many. In this figure the two knobs are nearly alike: at the
+# same variety they spell about equally well.
 #
 # *Marking guide.* One point each. (a) both curves (half), the cycle (half). (b) both curves and the uniform limit. (c)
 # a choice with a reason from the figure (half), the cut tail or the adaptive size (half). Short runs on the embedded
