@@ -89,6 +89,7 @@ def test_every_criterion_is_missed_by_some_mistake() -> None:
     for name, exercise in EXERCISES.items():
         caught = {c for v in MISTAKES if v.exercise == name for c in v.caught_by}
         general = {"takes_any_layout", "keeps_form", "keeps_precision", "leaves_arguments_alone"}
+        general |= {"nothing_is_remembered", "same_call_same_result"}  # what breaks these breaks more
         never = {c.name for c in exercise.criteria} - caught - general
         assert not never, f"{name}: {never}"
 
