@@ -1206,9 +1206,9 @@ def as_often_as_the_probability_says(student: Student, draw: Draw) -> None:
 @sample.criterion(points=1)
 def temperature_divides(student: Student, draw: Draw) -> None:
     """The logits are divided by the temperature: a low one makes the likely likelier, a high one evens out."""
-    logits = torch.tensor([0.0, 1.2], dtype=torch.float64) + draw.normal()
-    for temperature in (0.2, 5.0):
-        drawn = draws(student, 200, logits, draw.generator(), temperature=temperature)
+    for temperature, lead, n in ((0.3, 0.5, 240), (6.0, 3.0, 160)):
+        logits = torch.tensor([0.0, lead], dtype=torch.float64) + draw.normal()
+        drawn = draws(student, n, logits, draw.generator(), temperature=temperature)
         expect_shares(drawn, torch.softmax(logits / temperature, 0), f"temperature {temperature:g}")
 
 
@@ -1240,9 +1240,9 @@ def nothing_outside_the_nucleus(student: Student, draw: Draw) -> None:
 @sample.criterion(points=1)
 def the_one_that_crosses_belongs(student: Student, draw: Draw) -> None:
     """The nucleus reaches top_p: the index with which the sum crosses it belongs, and shares are renormalised."""
-    logits, probs = logits_of(draw, [0.3, 0.22, 0.14, 0.12, 0.12, 0.1])
+    logits, probs = logits_of(draw, [0.4, 0.11, 0.105, 0.1, 0.1, 0.095, 0.09])
     last = int(probs.argsort(descending=True)[1])
-    drawn = draws(student, 400, logits, draw.generator(), top_p=0.5)
+    drawn = draws(student, 300, logits, draw.generator(), top_p=0.5)
     came = bool((drawn == last).any())
     expect(drawn).all(came, "top_p = 0.5: the index with which the sum reaches top_p never came")
     nucleus = probs * (probs >= probs[last])
@@ -1452,7 +1452,7 @@ def temperature_is_handed_on(student: Student, draw: Draw) -> None:
     text = written(student, params, h0, 60, draw.generator(), temperature=0.0)
     expect(text).all(bool((text == int(probs.argmax())).all()), "temperature 0 writes what is not the most probable")
     params, h0, probs = answers(draw, [0.97, 0.01, 0.01, 0.01])
-    text = written(student, params, h0, 300, draw.generator(), temperature=50.0)
+    text = written(student, params, h0, 300, draw.generator(), temperature=50.0, top_p=0.95)  # which cuts nothing
     expect_shares(text, torch.softmax(params["c"] / 50, 0), "temperature 50")
 
 
@@ -2069,11 +2069,11 @@ def _random_like(p: Tensor, k: int) -> Tensor:
 
 
 @prop
-def slopes(model: nn.Module, x: Tensor, weights: Tensor, count: int = 6, h: float = 3e-3) -> list[list[float]]:
+def slopes(model: nn.Module, x: Tensor, weights: Tensor, h: float = 3e-3) -> list[list[list[float]]]:
     """Going back through the model
 
-    For some directions in the space of the parameters: the slope of the sum of the last step's results, weighted,
-    from autograd, and from two small steps.
+    For every parameter and three directions: the slope of the last step's results, weighted and summed, from
+    autograd, and from two small steps.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
 
@@ -2085,33 +2085,32 @@ def slopes(model: nn.Module, x: Tensor, weights: Tensor, count: int = 6, h: floa
     with torch.enable_grad():
         grads = torch.autograd.grad(score(), parameters, allow_unused=True)
     found = []
-    before = [p.detach().clone() for p in parameters]
     with torch.no_grad():
-        for k in range(count):
-            directions = [_random_like(p, 100 * k + j) for j, p in enumerate(parameters)]
-            values = []
-            for step in (h, -h):
-                for p, b, d in zip(parameters, before, directions, strict=True):
-                    p.copy_(b + step * d)
-                values.append(float(score()))
-            along = sum(float((g * d).sum()) for g, d in zip(grads, directions, strict=True) if g is not None)
-            found.append([along, (values[0] - values[1]) / (2 * h)])
-        for p, b in zip(parameters, before, strict=True):
-            p.copy_(b)
+        for j, (p, grad) in enumerate(zip(parameters, grads, strict=True)):
+            before, pairs = p.detach().clone(), []
+            for k in range(3):
+                direction = _random_like(p, 100 * k + j)
+                values = [float(score()) for step in (h, -h) if p.copy_(before + step * direction) is not None]
+                along = 0.0 if grad is None else float((grad * direction).sum())
+                pairs.append([along, (values[0] - values[1]) / (2 * h)])
+            p.copy_(before)
+            found.append(pairs)
     return found
 
 
 def expect_gradients(student: Student, model: Any, x: Tensor, weights: Tensor) -> None:
     """The gradients of the model's parameters are those that small steps show."""
-    found = finite(torch.tensor(student.prop(slopes, model, x, weights)), 6, 2, name="the slopes")
-    by_autograd, by_steps = found.T
+    slopes_ = student.prop(slopes, model, x, weights)
+    expect(slopes_).all(isinstance(slopes_, list) and bool(slopes_), "the model has no parameters to be trained")
+    found = torch.tensor(slopes_)
+    by_autograd, by_steps = finite(found, len(slopes_), 3, 2, name="the slopes").unbind(-1)
     expect(found).all(bool((by_steps != 0).any()), "the results do not depend on the model's parameters")
-    error = float((by_autograd - by_steps).norm() / by_steps.norm())
+    off, size = (by_autograd - by_steps).norm(dim=1), by_steps.norm(dim=1)
     text = (
-        f"the gradients of the last step's results differ by {100 * error:.0f} % from what small steps show: "
-        "somewhere the graph is cut (`detach`, `.data`, `no_grad`, `.item()`), or parameters are made anew in `forward`"
+        "the gradients of the last step's results are not what small steps of the parameters show: somewhere the "
+        "graph is cut (`detach`, `.data`, `no_grad`, `.item()`), or parameters are made anew in `forward`"
     )
-    expect(found).all(error < 0.03, text)
+    expect(found).all(bool((off <= 0.03 * size + 0.004 * size.max()).all()), text)
 
 
 def run(student: Student, model: Any, x: Tensor, *shape: int) -> Tensor:
@@ -2331,7 +2330,7 @@ class Probe(nn.Module):
             h, c = torch.tanh(self.E[x_t] + h @ self.W), 0.7 * c + 0.3 * h
             logits.append((h + c) @ self.V)
         h, c = (h.detach(), c.detach()) if self.cut else (h, c)
-        return torch.stack(logits, 1), (h[None], c[None])
+        return torch.stack(logits, 1), (torch.stack([h]), torch.stack([c]))  # no views: they may be detached in place
 
 
 class ProbeSGD:
