@@ -1190,9 +1190,9 @@ def expect_shares(drawn: Tensor, probs: Tensor, what: str) -> None:
 
 
 def logits_of(draw: Draw, probs: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Logits of these probabilities in random order but for the smallest, which is first; and the probabilities."""
+    """Logits of these probabilities, the smallest first, the largest last, in random order between; the probabilities."""
     p = torch.tensor(sorted(probs), dtype=draw.dtype)
-    p = torch.cat([p[:1], p[1:][draw.permutation(len(p) - 1)]])
+    p[1:-1] = p[1:-1][draw.permutation(len(p) - 2)]
     return p.log() + draw.normal(), p
 
 

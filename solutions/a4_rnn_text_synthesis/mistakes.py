@@ -1384,7 +1384,7 @@ def temperature_multiplied(logits, *, temperature=1.0, top_p=1.0, generator):
 
 @mistake(
     "sample",
-    caught_by="temperature_divides",
+    caught_by=("temperature_divides", "temperature_before_top_p"),
     says="The probabilities are divided by the temperature, and normalised again: it cancels. Divide the logits.",
 )
 def probabilities_divided(logits, *, temperature=1.0, top_p=1.0, generator):
@@ -2426,7 +2426,7 @@ class StateIgnored(_Model):
 
 @mistake(
     "CharLSTM",
-    caught_by=("state_goes_on", "none_means_zeros"),
+    caught_by=("state_goes_on", "none_means_zeros", "gradients_through_time"),
     says="The state is remembered from call to call, as an attribute. None means zeros; who wants the state to go on "
     "hands it over.",
 )
