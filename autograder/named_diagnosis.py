@@ -59,7 +59,8 @@ def name_mistakes(
                 matches.add(name)
         if matches == wanted:
             explained.append((matches, mistake))
-    explained.sort(key=lambda e: -len(e[0]))
+    # One that should have failed criteria which are met is not what the student did, as long as another explains it.
+    explained.sort(key=lambda e: (-len(e[0]), not set(e[1].caught_by) <= set(failed)))
     chosen: list[Mistake] = []
     covered: set[str] = set()
     for matches, mistake in explained:

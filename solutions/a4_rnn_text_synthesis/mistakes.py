@@ -861,17 +861,6 @@ def zeros_for_h0(params, cache):
 
 @mistake(
     "rnn_backward",
-    caught_by="initial_state_in_the_gradient_of_W",
-    says="The first step is left out of the gradient of W (as if h0 were 0).",
-)
-def first_step_left_out_of_W(params, cache):
-    _, targets, H, logits = cache
-    G = (torch.softmax(logits, 1) - F.one_hot(targets, logits.shape[1])) / len(targets)
-    return {**_backward(params, cache), "W": H[1:-1].T @ _backward_rows(params, cache, G)[1:]}
-
-
-@mistake(
-    "rnn_backward",
     caught_by="mean_over_time",
     says="The gradients are those of the sum over time. The loss is a mean: divide p − y by T.",
 )
@@ -1778,6 +1767,15 @@ def _clipped(grads, clip):
     return {name: g.clamp(-clip, clip) for name, g in grads.items()}
 
 
+def _scaled(grads, clip):
+    norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in grads.values()))
+    return {name: g * min(1.0, clip / norm) for name, g in grads.items()}
+
+
+def _only_W(grads, clip):
+    return {name: g.clamp(-clip, clip) if name == "W" else g for name, g in grads.items()}
+
+
 def _trained(params, indices, T, lr, clip, updates, on_update, **other):
     """A right solution but for what is replaced."""
     n = len(indices) - 1
@@ -1868,7 +1866,7 @@ def sums_anew_each_pass(params, indices, *, T, lr, clip, updates, on_update=None
     says="The gradients are scaled by their norm. They are clipped by value here, each entry to ±clip.",
 )
 def trained_with_clip_by_norm(params, indices, *, T, lr, clip, updates, on_update=None):
-    return _trained(params, indices, T, lr, clip, updates, on_update, clipped=clipped_by_norm)
+    return _trained(params, indices, T, lr, clip, updates, on_update, clipped=_scaled)
 
 
 @mistake("train_rnn", caught_by="gradients_are_clipped_by_value", says="The gradients are not clipped.")
@@ -1893,7 +1891,7 @@ def steps_clipped(params, indices, *, T, lr, clip, updates, on_update=None):
     says="Only the gradient of W is clipped. Every entry of every gradient is.",
 )
 def trained_with_only_W_clipped(params, indices, *, T, lr, clip, updates, on_update=None):
-    return _trained(params, indices, T, lr, clip, updates, on_update, clipped=only_W_clipped)
+    return _trained(params, indices, T, lr, clip, updates, on_update, clipped=_only_W)
 
 
 @mistake(
@@ -2005,16 +2003,6 @@ def trained_in_place(params, indices, *, T, lr, clip, updates, on_update=None):
 )
 def loss_reported_as_tensor(params, indices, *, T, lr, clip, updates, on_update=None):
     report = None if on_update is None else lambda step, loss, h: on_update(step, torch.tensor(loss, dtype=h.dtype), h)
-    return _trained(params, indices, T, lr, clip, updates, report)
-
-
-@mistake(
-    "train_rnn",
-    caught_by="loss_before_the_update",
-    says="The loss reported is summed over time. Report the mean, as rnn_forward gives it.",
-)
-def summed_loss_reported(params, indices, *, T, lr, clip, updates, on_update=None):
-    report = None if on_update is None else lambda step, loss, h: on_update(step, loss * min(T, len(indices) - 1), h)
     return _trained(params, indices, T, lr, clip, updates, report)
 
 
@@ -2649,20 +2637,7 @@ def state_not_detached(model, batches, optimizer):
     "and with the parameters of then. Detach the state.",
 )
 def graph_kept(model, batches, optimizer):
-    losses, state, parameters = [], None, [p for g in optimizer.param_groups for p in g["params"]]
-    for inputs, targets in batches:
-        logits, state = model(inputs, state)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        for p, g in zip(parameters, grads, strict=True):
-            p.grad = g
-        versions = [p.detach().clone() for p in parameters]
-        optimizer.step()
-        with torch.no_grad():
-            for p, old in zip(parameters, versions, strict=True):
-                p.data = old + (p.data - old)  # new memory, so that the old graph can be gone through again
-        losses.append(loss.item())
-    return losses
+    return _train(model, batches, optimizer, carry=lambda state: state, retain=True)
 
 
 @mistake(
@@ -3040,18 +3015,6 @@ def attention_overflows(Q, K, V, *, causal):
     e = torch.exp(_scores(Q, K))
     e = e.masked_fill(_future(e), 0.0) if causal else e
     return e / e.sum(-1, keepdim=True) @ V
-
-
-@mistake(
-    "attention",
-    caught_by=("keeps_form", "takes_any_layout"),
-    says="The weights come back too. Only the output is asked for.",
-)
-def weights_returned_too(Q, K, V, *, causal):
-    scores = _scores(Q, K)
-    scores = scores.masked_fill(_future(scores), -math.inf) if causal else scores
-    weights = torch.softmax(scores, -1)
-    return weights @ V, weights
 
 
 @mistake(

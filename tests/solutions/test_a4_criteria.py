@@ -111,7 +111,11 @@ def filled(value: Any, fill: float) -> Any:
     return fill if isinstance(value, float) else int(fill == 1) if isinstance(value, int) else value
 
 
-@pytest.mark.parametrize("exercise", [e for e in EXERCISES if e not in MODULES])
+# What they do is not in numbers that come back, or most of it is the reference's here.
+NOT_NUMBERS = ("build_vocabulary", "decode", "chunks", "train_truncated", *MODULES)
+
+
+@pytest.mark.parametrize("exercise", [e for e in EXERCISES if e not in NOT_NUMBERS])
 @pytest.mark.parametrize("fill", [0.0, 1.0, float("nan"), float("inf")])
 def test_a_constant_earns_next_to_nothing(exercise: str, fill: float, reference: dict[str, Any]) -> None:
     """Numbers of the right form, but nothing computed: no criterion breaks over NaN or infinity."""
