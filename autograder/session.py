@@ -20,7 +20,7 @@ from course_utils.checking import CriterionFault, Student, Unmet
 from course_utils.checking.props import prop_title
 from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written
 
-MAX_CALLBACK_NUMBERS = 20_000  # entries of all arguments with which a student may call a function of the judge's
+MAX_CALLBACK_NUMBERS = 60_000  # entries of all arguments with which a student may call a function of the judge's
 IMPATIENCE = 5  # after a stall the exercise's other criteria get a limit this many times shorter
 MAX_CRITERION_NUMBERS = 20_000_000  # of all such calls of one criterion, which may keep them
 

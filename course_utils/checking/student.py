@@ -59,10 +59,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Raised:
-    """Stands for the result of a call that gave none: why, and the exception's type where there was one."""
+    """Stands for the result of a call that gave none: why, and the exception's type where there was one.
+
+    Where a function of the criterion's own was not content with what it was given, `verdict` is what it said.
+    """
 
     kind: str
     exception: str = ""
+    verdict: str = ""
 
 
 class Student:
@@ -105,7 +109,8 @@ class Student:
         try:
             record = self._call(name, args, kwargs, prop)
         except Unmet as unmet:
-            self.calls.append(Call(name, Raised(unmet.kind, unmet.exception)))
+            verdict = unmet.message if unmet.kind in ("value", "shape", "dtype") else ""
+            self.calls.append(Call(name, Raised(unmet.kind, unmet.exception, verdict)))
             raise
         self.calls.append(record)
         return record.result

@@ -1203,7 +1203,7 @@ def one_update_too_many(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, l
 @mistake(
     "train",
     caught_by="weights_go_downhill",
-    says="λ does not reach the gradients, so nothing is regularised.",
+    says="The regulariser's gradient is left out of the update, or added once more: `backward` has it in already.",
 )
 def lambda_lost(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     rates = _rates(n_s, cycles, lr_min, lr_max)
@@ -1214,7 +1214,7 @@ def lambda_lost(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, g
 @mistake(
     "train",
     caught_by="weights_go_downhill",
-    says="The regulariser's gradient is added once more in the update; `backward` has it in already.",
+    says="The regulariser's gradient is left out of the update, or added once more: `backward` has it in already.",
 )
 def regularised_twice(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     rates = _rates(n_s, cycles, lr_min, lr_max)
@@ -1337,7 +1337,7 @@ def updated_in_place(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_m
 @mistake(
     "train",
     caught_by="new_order_every_epoch",
-    says="The examples are never shuffled, so the same ones meet in the same batches in every epoch.",
+    says="The examples are not shuffled before every epoch, the first included: the same ones meet in the batches.",
 )
 def never_shuffled(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     batches = torch.arange(len(X)).split(batch_size) * (2 * n_s * cycles)
@@ -1371,7 +1371,7 @@ def batches_shuffled(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_m
 @mistake(
     "train",
     caught_by="new_order_every_epoch",
-    says="The first epoch has the examples in their given order; shuffle it too.",
+    says="The examples are not shuffled before every epoch, the first included: the same ones meet in the batches.",
 )
 def first_epoch_not_shuffled(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     def orders():
@@ -1429,7 +1429,8 @@ def last_batch_filled_up(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, 
 @mistake(
     "train",
     caught_by="on_step_is_told_the_cost_before",
-    says="`on_step` is told the cost after the update. Take it before, at the layers whose gradients are used.",
+    says="`on_step` is told something else than the cost before the update: take it there, at the layers whose "
+    "gradients are used, with the regulariser.",
 )
 def cost_after_the_update(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     for t, batch in zip(range(2 * n_s * cycles), _orders(len(X), batch_size, generator), strict=False):
@@ -1443,7 +1444,8 @@ def cost_after_the_update(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min,
 @mistake(
     "train",
     caught_by="on_step_is_told_the_cost_before",
-    says="`on_step` is told the loss without the regulariser; the cost has it in.",
+    says="`on_step` is told something else than the cost before the update: take it there, at the layers whose "
+    "gradients are used, with the regulariser.",
 )
 def loss_for_cost(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     rates, told = _rates(n_s, cycles, lr_min, lr_max), lambda X, y, layers, lam: _loss(X, y, layers)
@@ -3100,7 +3102,6 @@ def mask_from_the_normalised(y, layers, cache, lam):
         "gradients_of_gamma_and_beta",
         "with_every_bias",
         "hidden_biases_have_no_effect",
-        "small_batches_back",
     ),
     says="The gradient does not go back through the normalisation: what γ and β leave is handed on as if it were the "
     "gradient of S.",
@@ -3887,7 +3888,8 @@ def _stopping(costs, patience, better=lambda cost, best: cost < best, slack=0):
 @mistake(
     "early_stopping",
     caught_by=("stops_after_patience_epochs", "equal_is_no_improvement", "patience_of_one", "any_numbers"),
-    says="The best of all epochs is returned, also of those that come after training has stopped.",
+    says="Training goes on for too long: it stops as soon as `patience` epochs in a row are not below the best, and "
+    "what comes after that does not count.",
 )
 def best_of_all(costs, patience):
     return min(range(len(costs)), key=lambda epoch: costs[epoch])
@@ -3896,7 +3898,8 @@ def best_of_all(costs, patience):
 @mistake(
     "early_stopping",
     caught_by=("stops_after_patience_epochs", "equal_is_no_improvement", "patience_of_one", "any_numbers"),
-    says="Training goes on one epoch too long: it stops as soon as `patience` epochs in a row are not below the best.",
+    says="Training goes on for too long: it stops as soon as `patience` epochs in a row are not below the best, and "
+    "what comes after that does not count.",
 )
 def one_epoch_too_patient(costs, patience):
     return _stopping(costs, patience, slack=1)
