@@ -75,6 +75,7 @@ from assignments.a2_k_layer_networks.checks import (
     training_arguments,
     use_of_examples,
     weights,
+    with_parts,
 )
 from course_utils.checking import Draw, Exercise, Nested, Student, Unmet, add_precision, expect, unchanged_arguments
 from course_utils.checking.draw import strided
@@ -774,6 +775,7 @@ def gradients_of_a_single_layer(student: Student, draw: Draw) -> None:
 def small_batches_back(student: Student, draw: Draw) -> None:
     """A batch of one has gradients that are finite: those before the normalisation are 0, those after it are not."""
     p = problem(draw, 3, N=1, bn=True)
+    p.layers = with_parts(p.layers, beta=torch.abs)  # a batch of one is normalised to β: no unit is dead
     passes = Passes(student, p, bn=True)
     last = passes.got(2, "b")
     expect(last).all(bool((last != 0).any()), "the gradient of the last b is 0")

@@ -3102,6 +3102,7 @@ def mask_from_the_normalised(y, layers, cache, lam):
         "gradients_of_gamma_and_beta",
         "with_every_bias",
         "hidden_biases_have_no_effect",
+        "small_batches_back",
     ),
     says="The gradient does not go back through the normalisation: what γ and β leave is handed on as if it were the "
     "gradient of S.",
