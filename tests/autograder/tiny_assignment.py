@@ -74,7 +74,8 @@ check("halve")
 CHECKS = '''"""What your notebook checks."""
 
 from course_utils.checking import Exercise
-from course_utils.checking import expect, prop
+from course_utils.checking import expect
+from course_utils.checking import prop
 
 halve = Exercise("halve", bonus=True)
 double = Exercise("double")
