@@ -841,7 +841,8 @@ def one_step_back(student: Student, draw: Draw) -> None:
 @rnn_backward.criterion(points=0.5)
 def inputs_of_one_step(student: Student, draw: Draw) -> None:
     """For T = 1 the gradient of U has that of b in the row of the input, and zeros elsewhere."""
-    passes = Passes(student, problem(draw, 1))
+    p = problem(draw, 1)
+    passes = Passes(student, replace(p, targets=(p.inputs + 1) % p.K))  # the row of the target is another one
     passes.check_outer("U", passes.problem.one_hot[0], "xᵀ times your gradient of b")
 
 
