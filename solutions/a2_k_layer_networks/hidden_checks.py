@@ -574,6 +574,7 @@ def default_constants(student: Student, draw: Draw) -> None:
         silent = student.batch_norm_forward(one.S, one.gamma, one.beta, old, training=True)
         (out, _, running), (expected, _, right) = (expect(r).parts("out", "cache", "running") for r in (silent, given))
         expected = finite(expected, *one.S.shape, name="out")
+        expect(expected).all(bool((expected[0] != expected[1]).any()), "out is the same for different examples")
         expect(out, "out").close_to(expected, because="that for decay=0.9, eps=1e-5")
         for key in ("mean", "var"):
             expected = statistic(right, key, m)
@@ -587,6 +588,7 @@ def constant_features(student: Student, draw: Draw) -> None:
     b.S[:, 0], b.S[:, 1] = 3.0, 0.0
     out, _, _ = b.forward(student, None, training=True, eps=1e-3)
     expected = torch.zeros_like(out[:, :2])
+    expect(out).all(bool((out[:, 2:] != 0).any()), "out is 0")
     expect(out[:, :2], "out for a constant feature").close_to(expected, atol=1e-6, because="S less its mean")
 
 
@@ -865,7 +867,7 @@ add_precision(
 )
 
 
-@dropout_backward.criterion(points=0.5)
+@dropout_backward.criterion(points=0.5, contract=True)
 def where_the_input_is_zero(student: Student, draw: Draw) -> None:
     """An entry that was 0 already but was not dropped has a gradient: the mask decides, not the output."""
     H = away_from_zero(draw, 40, 30)
