@@ -996,7 +996,7 @@ def far_scores(student: Student, draw: Draw) -> None:
     loss = apart_from_factor(student.label_smoothing_cross_entropy(scores, y, epsilon), expected, 1 / len(y))
     # Where ε goes is the business of another criterion: the loss is as large as it should be within a factor.
     ratio = float(loss / expected)
-    expect(loss, "the loss").finite().all(0.3 < ratio < 3, f"the loss is {ratio:.2g} times what it should be")
+    expect(loss, "the loss").finite().all(0.3 < ratio < 20, f"the loss is {ratio:.2g} times what it should be")
 
 
 add_precision(
