@@ -21,8 +21,9 @@ import torch
 import autograder
 import course_utils
 from autograder.assignment import Assignment
-from autograder.scopes import Scopes, bound_names
+from autograder.scopes import Scopes
 from course_utils.checking import Exercise
+from course_utils.notebook_code import bound_names
 
 KNOWN = ("checks", "hidden_checks", "mistakes")  # files of an assignment that are read statement by statement
 NO_MATTER = ("alternatives",)  # those that no result depends on

@@ -818,24 +818,3 @@ def _is_hint(node: ast.AST) -> bool:
     """Whether a type hint is a plain one, which calls nothing."""
     allowed = ast.Name | ast.Attribute | ast.Subscript | ast.Constant | ast.BinOp | ast.BitOr | ast.Tuple | ast.List
     return all(isinstance(n, allowed | ast.expr_context) for n in ast.walk(node))
-
-
-def constant_getattr(tree: ast.Module) -> ast.Module:
-    """Write `getattr(x, "name")` as `x.name`, so that it is read like any other attribute."""
-
-    class Rewrite(ast.NodeTransformer):
-        def visit_Call(self, node: ast.Call) -> ast.AST:
-            self.generic_visit(node)
-            if (
-                isinstance(node.func, ast.Name)
-                and node.func.id == "getattr"
-                and len(node.args) >= 2
-                and isinstance(node.args[1], ast.Constant)
-                and isinstance(node.args[1].value, str)
-                and node.args[1].value.isidentifier()
-            ):
-                attribute = ast.Attribute(value=node.args[0], attr=node.args[1].value, ctx=ast.Load())
-                return ast.copy_location(attribute, node)
-            return node
-
-    return ast.fix_missing_locations(Rewrite().visit(tree))

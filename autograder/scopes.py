@@ -207,18 +207,3 @@ class _Reader(ast.NodeVisitor):
         if node.rest:
             self.bind(node.rest, node)
         self.generic_visit(node)
-
-
-def bound_names(statement: ast.AST) -> set[str]:
-    """The names to which a statement gives a value where it stands, also inside `if` and the like."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {statement.name}
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return {a.asname or a.name.split(".")[0] for a in statement.names}
-    names: set[str] = set()
-    for child in ast.iter_child_nodes(statement):
-        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
-            names |= bound_names(child)
-        else:
-            names |= {n.id for n in ast.walk(child) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return names

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograder import submission as module
+from autograder import submission
 from autograder.submission import Submission, read_notebook, read_notebook_bytes, read_program
+from course_utils import notebook_code
 
 EXERCISES = ("double", "halve")
 EXPERIMENTS = {"growth": "W = 3\nshow(double(W))"}
@@ -83,7 +84,7 @@ def test_links_folders_and_missing_files_are_not_read(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(submission, "MAX_BYTES", 1 << 20)
     (tmp_path / "large.ipynb").write_bytes(b" " * (3 << 20))
     assert "3 MiB, more than 1" in read_notebook(tmp_path / "large.ipynb", EXERCISES).oddities[0]
 
@@ -283,8 +284,8 @@ def test_a_cell_that_cannot_be_read_is_not_run(source: str, says: str) -> None:
 def test_a_long_cell_and_a_long_notebook_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     found = read("x = '" + "a" * 150_000 + "'", HALVE)
     assert found.oddities == ["Cell 1 has 150006 characters; it was not run."] and found.defined == {"halve"}
-    monkeypatch.setattr(module, "MAX_CODE", 200)
-    monkeypatch.setattr(module, "MAX_CELLS", 12)
+    monkeypatch.setattr(notebook_code, "MAX_CODE", 200)
+    monkeypatch.setattr(notebook_code, "MAX_CELLS", 12)
     written = cell("Because.", "markdown", course={"role": "written", "name": "why"})
     found = read(*["x = 1  # " + "a" * 30] * 10, written, HALVE, DOUBLE)
     assert found.written == {"why": "Because."} and found.defined == set()
