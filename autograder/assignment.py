@@ -194,12 +194,19 @@ def _locate(name_or_path: str | Path, root: Path | None) -> tuple[str, Path]:
     path = Path(name_or_path)
     if path.is_dir() and path.resolve().parent.name in ("assignments", "solutions"):
         path = path.resolve()
-        return _known(path.name, path.parents[1]), path.parents[1]
+        return full_name(path.name, path.parents[1]), path.parents[1]
     root = (root or find_root()).resolve()
-    return _known(str(name_or_path), root), root
+    return full_name(str(name_or_path), root), root
 
 
-def _known(name: str, root: Path) -> str:
+def full_name(name: str, root: Path) -> str:
+    """The name of an assignment that is given by its name or a short form of it.
+
+    Raises
+    ------
+    CourseError
+        When there is no such assignment.
+    """
     names = assignment_names(root)
     if name in names:
         return name

@@ -68,12 +68,14 @@ def _warn_of_no_isolation(isolation: str) -> None:
 
 
 def _settings(assignment: Any, isolation: str, folder: Path | None = None) -> Any:
+    from autograder.course_settings import read_settings
     from autograder.judging import Settings
     from autograder.secret import course_secret
 
     _warn_of_no_isolation(isolation)
+    limits = read_settings(assignment.root).limits
     secret = course_secret(folder or assignment.root / "build")
-    return Settings(assignment.name, assignment.root, secret, isolation)
+    return Settings(assignment.name, assignment.root, secret, isolation, limits.time_limits(), limits.resources())
 
 
 def _result_of(outcome: Any) -> dict[str, Any]:
@@ -146,6 +148,7 @@ def try_(
 def mistakes(assignment: AssignmentName, workers: Workers = None, isolation: Isolation = "bubblewrap") -> None:
     """Judge every known mistake and alternative solution; exit with 1 where the criteria do not tell them right."""
     from autograder.assignment import load_assignment
+    from autograder.course_settings import read_settings
     from autograder.judging import Settings
     from autograder.mistakes_table import judge_variants
     from autograder.tables import mistakes_table
@@ -153,7 +156,8 @@ def mistakes(assignment: AssignmentName, workers: Workers = None, isolation: Iso
     loaded = load_assignment(assignment)
     _warn_of_no_isolation(isolation)
     # Nothing here is secret, and the table must be the same on every machine.
-    settings = Settings(loaded.name, loaded.root, "known mistakes", isolation)
+    limits = read_settings(loaded.root).limits
+    settings = Settings(loaded.name, loaded.root, "known mistakes", isolation, limits.time_limits(), limits.resources())
     with progress_bar() as bar:
         task = bar.add_task("Judging", total=len(loaded.mistakes) + len(loaded.alternatives))
         rows = judge_variants(loaded, settings, workers, lambda: bar.advance(task))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 
 from nbgrader.api import MissingEntry
@@ -18,6 +19,7 @@ from traitlets.config.loader import ConfigFileNotFound
 from autograder.assignment import Assignment
 from autograder.atomic_write import atomic_write
 from autograder.build import generate_release, grade_id, notebook_bytes, source_notebook
+from autograder.course_settings import read_settings
 from autograder.errors import CourseError
 from autograder.gradebook import open_gradebook, shown_url
 
@@ -133,6 +135,7 @@ def create_course(
     with console.status("Preparing the course folder") if console else contextlib.nullcontext():
         for assignment in assignments:
             released = _put_assignment(course, assignment)
+            _set_deadline(course, assignment)
             if console:
                 state = "released" if released else "unchanged"
                 console.print(f"{assignment.name}: {state}", highlight=False)
@@ -185,6 +188,17 @@ def _put_assignment(course: Course, assignment: Assignment) -> bool:
         atomic_write(path, data)
     generate_release(course.folder, name, course.db_url, course.course_id)
     return True
+
+
+def _set_deadline(course: Course, assignment: Assignment) -> None:
+    """Tell nbgrader the deadline of the settings, which formgrader shows; without one, what is there stays."""
+    deadline = read_settings(assignment.root).deadlines.get(assignment.name)
+    if deadline is None:
+        return
+    due = deadline.astimezone(UTC).replace(tzinfo=None)  # as nbgrader keeps times
+    with open_gradebook(course.db_url, course.course_id) as gradebook:
+        if gradebook.find_assignment(assignment.name).duedate != due:
+            gradebook.update_or_create_assignment(assignment.name, duedate=due)
 
 
 def _graded_cells(assignment: Assignment) -> dict[str, float]:

@@ -11,6 +11,7 @@ from autograder.atomic_write import atomic_write
 from autograder.build import build
 from autograder.collect import collect
 from autograder.course import Course, create_course
+from autograder.course_settings import read_settings
 from autograder.feedback import make_feedback
 from autograder.grade import Graded, grade
 from autograder.judging import Settings
@@ -82,7 +83,9 @@ def run_demo(
             atomic_write(handed_in, student.notebook)
         advance()
     collect([course.folder / "handed_in"], assignment.name, course.folder)
-    settings = Settings(assignment.name, assignment.root, course_secret(course.folder), isolation)
+    limits = read_settings(assignment.root).limits
+    secret = course_secret(course.folder)
+    settings = Settings(assignment.name, assignment.root, secret, isolation, limits.time_limits(), limits.resources())
     bars: list[Callable[[], None]] = []
     graded = grade(
         assignment,

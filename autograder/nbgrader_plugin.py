@@ -18,6 +18,7 @@ from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Unicode
 
 from autograder.assignment import Assignment, load_assignment
+from autograder.course_settings import read_settings
 from autograder.grade import released_notebook
 from autograder.jail import Zygote
 from autograder.judge import Judge
@@ -37,9 +38,10 @@ def _assignment(name: str, root: str) -> Assignment:
 @cache
 def _judge(name: str, root: str, isolation: str) -> Judge:
     assignment = _assignment(name, root)
-    zygote = Zygote(assignment.folder / "checks.py", isolation)
+    limits = read_settings(assignment.root).limits
+    zygote = Zygote(assignment.folder / "checks.py", isolation, limits.resources())
     atexit.register(zygote.close)
-    return Judge(assignment, zygote)
+    return Judge(assignment, zygote, limits=limits.time_limits())
 
 
 def _submission(assignment: Assignment, student: str) -> tuple[Submission, str]:

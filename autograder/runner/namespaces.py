@@ -40,12 +40,15 @@ class Limits:
         Bytes in /tmp and in /dev/shm.
     processes, files : int
         Processes and threads; open files.
+    output : int
+        Characters that a cell or a call may print; the rest is dropped.
     """
 
     memory: int = 2 << 30
     disk: int = 64 << 20
     processes: int = 64
     files: int = 256
+    output: int = 1 << 20
 
 
 def _check(result: int, what: str) -> None:

@@ -36,7 +36,6 @@ from course_utils.checking.values import (
     type_name,
 )
 
-MAX_OUTPUT = 1 << 20  # characters a cell or call may print; the rest is dropped
 WRITABLE = ("/tmp", "/dev/shm")
 MAX_HANDLES = 10_000  # of one criterion
 
@@ -44,7 +43,7 @@ MAX_HANDLES = 10_000  # of one criterion
 class BoundedText(io.TextIOBase):
     """A text stream that keeps the first `limit` characters and counts the rest."""
 
-    def __init__(self, limit: int = MAX_OUTPUT) -> None:
+    def __init__(self, limit: int) -> None:
         super().__init__()
         self._limit = limit
         self._parts: list[str] = []
@@ -76,9 +75,12 @@ class Server:
         To the judge.
     shell : IPython shell
         Where the cells run; its user namespace holds the student's functions.
+    output : int
+        Characters that a cell or a call may print; the rest is dropped.
     """
 
-    def __init__(self, channel: Channel, shell: Any) -> None:
+    def __init__(self, channel: Channel, shell: Any, output: int) -> None:
+        self._output = output
         self._channel = channel
         self._shell = shell
         self._namespace: dict[str, Any] = shell.user_ns
@@ -107,7 +109,7 @@ class Server:
                 raise FrameError(f"Operation {operation!r} is not known.")
 
     def _run_cell(self, source: str, name: str) -> dict[str, Any]:
-        out, err = BoundedText(), BoundedText()
+        out, err = BoundedText(self._output), BoundedText(self._output)
         with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = self._shell.run_cell(source, store_history=False)
@@ -201,7 +203,7 @@ class Server:
         function = namespace[name]
         own = {id(o) for o in self._handles}
         before = snapshot(tuple(args), own), snapshot(kwargs, own)
-        errors, printed = BoundedText(), BoundedText()
+        errors, printed = BoundedText(self._output), BoundedText(self._output)
         reply: dict[str, Any] = {"op": "result", "error": None}
         encoder = Encoder()
         with warnings.catch_warnings(record=True) as caught, redirect_stderr(errors), redirect_stdout(printed):

@@ -77,7 +77,7 @@ def run_submission(connection: socket.socket, shell: Any, limits: Limits, isolat
     quiet = os.open("/dev/null", os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(quiet, stream)
-    Server(Channel(connection), shell).serve()
+    Server(Channel(connection), shell, limits.output).serve()
 
 
 def main() -> None:

@@ -118,6 +118,19 @@ def test_an_interrupted_run_is_completed_by_the_next_one(tmp_path: Path) -> None
         assert gradebook.find_assignment(NAME).max_score == 5.5
 
 
+def test_the_deadline_of_the_settings_is_nbgraders(tmp_path: Path) -> None:
+    root = write_tiny_assignment(tmp_path / "checkout")
+    tiny = load_assignment(NAME, root)
+    course = create_course(tmp_path / "course", [tiny])
+    due = []
+    for time in ("23:59:00+01:00", "21:00:00Z"):
+        (root / "pyproject.toml").write_text(f"[tool.course.deadlines]\n{NAME} = 2026-11-20T{time}\n")
+        create_course(tmp_path / "course", [tiny])
+        with open_gradebook(course.db_url, course.course_id) as gradebook:
+            due.append(str(gradebook.find_assignment(NAME).duedate))
+    assert due == ["2026-11-20 22:59:00", "2026-11-20 21:00:00"]
+
+
 def test_a_second_assignment_joins_the_first(tmp_path: Path) -> None:
     root = write_tiny_assignment(tmp_path / "checkout")
     create_course(tmp_path / "course", [load_assignment(NAME, root)])
