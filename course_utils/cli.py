@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +14,7 @@ from rich.text import Text
 from .data import DataError, load_digits_in_scenes, store
 from .data.registry import DataSet, read_registry, registered
 from .doctor import examine
+from .errors import InputError
 
 app = typer.Typer(
     help="Tools for the course's assignments.", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown"
@@ -68,9 +72,55 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _console() -> Console:
+AssignmentName = Annotated[str, typer.Argument(help="Name of the assignment, or its beginning: a1.")]
+NotebookFile = Annotated[
+    Path | None, typer.Option("--notebook", help="Another notebook than the one that was handed out.")
+]
+
+
+def _told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let bad input end a command with one sentence and exit status 2, and an interruption with 130."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except InputError as error:
+            typer.echo(f"course: {error}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("course: interrupted; nothing was written.", err=True)
+            raise typer.Exit(130) from None
+
+    return run
+
+
+@app.command()
+@_told
+def check(
+    assignment: AssignmentName,
+    exercises: Annotated[
+        list[str] | None, typer.Argument(help="Which exercises; without any, all of them.", show_default=False)
+    ] = None,
+    notebook: NotebookFile = None,
+) -> None:
+    """Hold the visible criteria against your notebook as it is saved; exit with 1 where one is not met.
+
+    The cells of your exercises, and what they need of other cells, run in a process of their own, as they do when
+    your notebook is graded: at most 30 s a cell and 10 s a criterion. Experiments are not run.
+    """
+    from .handed_out import find_assignment
+    from .student_check import check_saved, print_checked
+
+    checked = check_saved(find_assignment(assignment, notebook), exercises or (), _console(err=True))
+    print_checked(checked, _console(), brief=not exercises)
+    if not checked.passed:
+        raise typer.Exit(1)
+
+
+def _console(err: bool = False) -> Console:
     """A console for what is printed now; made anew because a test or a pipe may have replaced stdout."""
-    return Console(soft_wrap=True)
+    return Console(soft_wrap=True, stderr=err)
 
 
 def _fetched(dataset: DataSet) -> str:

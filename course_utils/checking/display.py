@@ -86,7 +86,7 @@ def exercise_html(result: ExerciseResult) -> str:
 
 def _row(result: CriterionResult) -> str:
     criterion = result.criterion
-    mark, css = ("✓ met", "yes") if result.passed else _verdict(result)
+    mark, css = ("✓ met", "yes") if result.passed else verdict(result)
     text = html.escape(criterion.title)
     if result.unmet is not None:
         text += f"<div>{html.escape(result.unmet.message)}</div>"
@@ -100,7 +100,7 @@ def _row(result: CriterionResult) -> str:
     return f'<tr><td class="verdict {css}">{mark}</td><td>{text}</td><td class=num>{points}</td></tr>'
 
 
-def _verdict(result: CriterionResult) -> tuple[str, str]:
+def verdict(result: CriterionResult) -> tuple[str, str]:
     kind = result.unmet.kind if result.unmet else ""
     return {
         "nothing written": ("… to do", "wait"),
@@ -117,7 +117,7 @@ def _verdict(result: CriterionResult) -> tuple[str, str]:
 def _text(result: ExerciseResult) -> str:
     lines = [f"{headline(result)} {result.score:g} of {result.max_score:g} points."]
     for c in result.criteria:
-        mark = "✓ met" if c.passed else _verdict(c)[0]
+        mark = "✓ met" if c.passed else verdict(c)[0]
         lines.append(f"  {mark:<13} {c.criterion.points:>4g}  {c.criterion.title}")
         if c.unmet is not None:
             lines.append(f"{'':20}{c.unmet.message}")

@@ -1,0 +1,287 @@
+"""Hold the visible criteria against a notebook file, in a fresh process with limits of time.
+
+The process runs the notebook's setup cells and the cells that grading would run (`course_utils.notebook_code`), and no
+experiment.  Where a cell or a criterion stalls or ends the process, another process goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import course_utils
+from course_utils.checking.exercise import Criterion, Exercise, exercises_of
+from course_utils.checking.ready_made import refused
+from course_utils.checking.unmet import Unmet
+from course_utils.checking.verdict import CriterionResult, ExerciseResult, withhold_contract_points
+from course_utils.notebook_code import StudentCell, read_content, read_program
+
+START = 180.0  # seconds until the process has imported its libraries
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that a cell and a criterion may take; grading has the same."""
+
+    cell: float = 30.0
+    criterion: float = 10.0
+
+
+@dataclass
+class Checked:
+    """What a check of a notebook file found.
+
+    Attributes
+    ----------
+    results : list of ExerciseResult
+        In the order of ``checks.py``.
+    cell_errors : dict of str to str
+        What each cell raised, by its name: that of the exercise it defines, or "cell 7".
+    oddities : list of str
+        What else to know of the notebook, a sentence each.
+    """
+
+    results: list[ExerciseResult]
+    cell_errors: dict[str, str] = field(default_factory=dict)
+    oddities: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion is met."""
+        return all(c.passed for r in self.results for c in r.criteria)
+
+
+def check_notebook(
+    data: bytes,
+    folder: Path,
+    checks: ModuleType,
+    names: Sequence[str] = (),
+    limits: Limits | None = None,
+    progress: Callable[[str], None] = lambda what: None,
+) -> Checked:
+    """Hold the visible criteria against a notebook.
+
+    Parameters
+    ----------
+    data : bytes
+        The notebook file.
+    folder : Path
+        The folder with ``checks.py``, in which the cells run.
+    checks : module
+        That ``checks.py``.
+    names : sequence of str
+        Exercises; all of them when there is none.
+    limits : Limits, optional
+        Of time.
+    progress : callable
+        Told what begins: the name of a cell or of an exercise.
+    """
+    known = exercises_of(checks)
+    labelled = _cells_by_role(data)
+    experiments = {name: source for (role, name), source in labelled.items() if role == "experiment"}
+    submission = read_content(data, set(known), experiments)
+    setup = [
+        StudentCell(f"setup {name}", *_read(source))
+        for (role, name), source in labelled.items()
+        if role == "setup" and name not in ("check", "colab")
+    ]
+    checked = Checked([], oddities=submission.oddities)
+    cells = [*setup, *submission.cells]
+    for cell in cells:
+        if cell.error:
+            checked.cell_errors[cell.name] = cell.error
+    exercises = [known[name].visible() for name in names or known]
+    work = _Work(checked, [c for c in cells if not c.error], folder, exercises, limits or Limits(), progress)
+    work.finish()
+    for exercise in exercises:
+        results = [work.result(c) for c in exercise.criteria]
+        error = checked.cell_errors.get(exercise.name)
+        for result in results:
+            if error and result.unmet is not None and result.unmet.kind == "not defined":
+                result.unmet.message = f"{exercise.name} is not defined, because its cell {error}."
+        if exercise.name in work.refused:
+            results = refused(exercise, work.refused[exercise.name]).criteria
+        withhold_contract_points(results)
+        checked.results.append(ExerciseResult(exercise, results))
+    return checked
+
+
+def _read(source: str) -> tuple[str, Any, str]:
+    (cell,) = read_program(source, ()).cells
+    return cell.source, cell.tree, cell.error
+
+
+def _cells_by_role(data: bytes) -> dict[tuple[str, str], str]:
+    """The source of each code cell that still says what it was handed out as."""
+    found: dict[tuple[str, str], str] = {}
+    for cell in json.loads(data.decode("utf-8-sig"))["cells"]:
+        if not isinstance(cell, dict) or cell.get("cell_type") != "code":
+            continue
+        metadata = cell.get("metadata")
+        course = metadata.get("course") if isinstance(metadata, dict) else None
+        if isinstance(course, dict) and isinstance(course.get("role"), str) and isinstance(course.get("name"), str):
+            source = cell.get("source", "")
+            text = "".join(map(str, source)) if isinstance(source, list) else str(source)
+            found.setdefault((course["role"], course["name"]), text)
+    return found
+
+
+class _Work:
+    """What is left to do, and what came of the rest, over as many processes as it takes."""
+
+    def __init__(
+        self,
+        checked: Checked,
+        cells: Sequence[StudentCell],
+        folder: Path,
+        exercises: Sequence[Exercise],
+        limits: Limits,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._checked = checked
+        self._cells = dict(enumerate(cells))
+        self._folder = folder
+        self._exercises = exercises
+        self._limits = limits
+        self._progress = progress
+        self._judged: dict[tuple[str, str], CriterionResult] = {}
+        self._criteria = {(c.exercise, c.name): c for e in exercises for c in e.criteria}
+        self.refused: dict[str, list[str]] = {}
+
+    def result(self, criterion: Criterion) -> CriterionResult:
+        """What came of a criterion."""
+        lost = CriterionResult(criterion, Unmet("This was not judged.", "fault"))
+        return self._judged.get((criterion.exercise, criterion.name), lost)
+
+    def finish(self) -> None:
+        """Do all that is left, in a new process each time that one stalls or ends."""
+        while self._left():
+            with _Process(self._job()) as process:
+                event = process.next(START)
+                if event is None or event["event"] != "ready":
+                    raise RuntimeError(f"The process that runs the cells did not start: {process.complaint()}")
+                current: Event = event
+                while True:
+                    limit = self._limits.criterion if current["event"] == "criterion" else self._limits.cell
+                    event = process.next(limit)
+                    if event is None:
+                        break
+                    self._take(event)
+                    current = event
+                if not self._left():
+                    return
+                self._give_up(current, f"ran longer than {limit:g} s" if process.stalled else "ended the process")
+
+    def _left(self) -> list[tuple[str, list[str]]]:
+        """The criteria still to judge, by exercise."""
+        left = []
+        for exercise in self._exercises:
+            names = [c.name for c in exercise.criteria if (c.exercise, c.name) not in self._judged]
+            if names and exercise.name not in self.refused:
+                left.append((exercise.name, names))
+        return left
+
+    def _job(self) -> Event:
+        cells = [{"number": k, "name": c.name, "source": c.source} for k, c in self._cells.items()]
+        return {"folder": str(self._folder), "cells": cells, "criteria": self._left()}
+
+    def _take(self, event: Event) -> None:
+        kind = event["event"]
+        if kind in ("cell", "exercise"):
+            self._progress(event["name"])
+        elif kind == "ran" and event["error"] is not None:
+            self._checked.cell_errors.setdefault(event["name"], _raised(event["error"]))
+        elif kind == "refused":
+            self.refused[event["exercise"]] = event["found"]
+        elif kind == "judged":
+            key = event["exercise"], event["name"]
+            unmet = Unmet(**event["unmet"]) if event["unmet"] else None
+            remarks, seconds = event.get("remarks", []), event.get("seconds", 0.0)
+            self._judged[key] = CriterionResult(self._criteria[key], unmet, remarks, seconds=seconds)
+
+    def _give_up(self, current: Event, what: str) -> None:
+        """Leave out what was running when the process stalled or ended."""
+        if current["event"] == "criterion":
+            key = current["exercise"], current["name"]
+            kind = "time" if "longer" in what else "crash"
+            self._judged[key] = CriterionResult(self._criteria[key], Unmet(f"{key[0]} {what}.", kind))
+        elif current["event"] == "cell":
+            self._checked.cell_errors[current["name"]] = what
+            del self._cells[current["number"]]
+        else:  # between two of them; one criterion must go, or this would not end
+            name, criteria = self._left()[0]
+            key = name, criteria[0]
+            self._judged[key] = CriterionResult(self._criteria[key], Unmet("The process ended before this.", "crash"))
+
+
+def _raised(error: Mapping[str, Any]) -> str:
+    """The end of a sentence: what a cell raised, and where."""
+    where = f" in line {error['line']}" if error["line"] else ""
+    code = f" (`{error['code']}`)" if error["code"] else ""
+    return f"raised {error['type']}{where}{code}: {error['text']}".rstrip(": ")
+
+
+class _Process:
+    """One process, and the events that it says."""
+
+    def __init__(self, job: Event) -> None:
+        self.stalled = False
+        self._events: queue.Queue[Event | None] = queue.Queue()
+        packages = str(Path(course_utils.__file__).resolve().parents[1])
+        path = os.pathsep.join([packages, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(
+            [sys.executable, "-X", "utf8", "-m", "course_utils.checking.process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path, "MPLBACKEND": "agg"},
+            text=True,
+            encoding="utf-8",
+        )
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it ended already; `next` finds that out
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.close()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(ValueError, OSError):  # closed meanwhile
+            for line in self._process.stdout:
+                self._events.put(json.loads(line))
+        self._events.put(None)
+
+    def next(self, seconds: float) -> Event | None:
+        """The next event; None where the process ended, or said nothing for that long and so is `stalled`."""
+        try:
+            return self._events.get(timeout=seconds)
+        except queue.Empty:
+            self.stalled = True
+            return None
+
+    def complaint(self) -> str:
+        """The last line that it wrote on stderr before it took its own."""
+        self._process.kill()
+        assert self._process.stderr is not None
+        return (self._process.stderr.read().strip().splitlines() or ["it said nothing"])[-1]

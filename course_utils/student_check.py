@@ -1,0 +1,61 @@
+"""`course check`: the visible criteria against a saved notebook, shown in a terminal."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from course_utils.checking.exercise import exercises_of
+from course_utils.checking.fresh_process import Checked, check_notebook
+from course_utils.checking.terminal import results_table
+from course_utils.errors import InputError
+from course_utils.handed_out import HandedOut, read_notebook
+
+
+def check_saved(assignment: HandedOut, names: Sequence[str], console: Console) -> Checked:
+    """Hold the visible criteria of some exercises, or of all, against the notebook as it is on disk.
+
+    Raises
+    ------
+    InputError
+        Where there is no such exercise, or the notebook cannot be read.
+    """
+    read_notebook(assignment.notebook)
+    checks = assignment.checks()
+    known = exercises_of(checks)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(known)}."
+            raise InputError(f"{assignment.name} has no exercise called {name}.{hint}")
+    with console.status(f"{assignment.name}: starting Python") as status:
+        return check_notebook(
+            assignment.notebook.read_bytes(),
+            assignment.folder,
+            checks,
+            list(dict.fromkeys(names)),
+            progress=lambda what: status.update(f"{assignment.name}: {what}"),
+        )
+
+
+def print_checked(checked: Checked, console: Console, *, brief: bool) -> None:
+    """Print the table, what went wrong in cells, and what all of it comes to."""
+    table = results_table(checked.results, brief=brief)
+    console.print(table, soft_wrap=False)
+    for name, error in checked.cell_errors.items():
+        console.print(f"{_cell(name)} {error}.", markup=False, highlight=False)
+    for oddity in checked.oddities:
+        console.print(oddity, markup=False, highlight=False)
+    done = sum(all(c.passed for c in r.criteria) for r in checked.results)
+    score, most = (sum(getattr(r, what) for r in checked.results) for what in ("score", "max_score"))
+    console.print(
+        f"{done} of {len(checked.results)} exercises meet all visible criteria, {score:g} of their {most:g} points. "
+        "Grading adds hidden ones.",
+        highlight=False,
+    )
+
+
+def _cell(name: str) -> str:
+    return name.capitalize() if name.startswith(("cell ", "setup ")) else f"The cell of {name}"
