@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from autograder.errors import CourseError
@@ -228,18 +229,54 @@ def release(
 @command
 def collect(
     assignment: AssignmentName,
-    files: Annotated[list[Path], typer.Argument(help="Notebooks named after students, folders, or zip files.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Downloads of Canvas or Moodle, zip files of `course submit`, notebooks named after students, or "
+            "folders or zip files of such."
+        ),
+    ],
     course: CourseFolder = Path("course"),
+    roster: Annotated[
+        Path | None,
+        typer.Option(
+            help="Who takes the course: a CSV with a column student, Canvas's exported gradebook, or Moodle's grading "
+            "worksheet. It is kept in the course folder, for the next time."
+        ),
+    ] = None,
 ) -> None:
     """Put what students handed in into the course folder; exit with 1 where something was refused."""
     from autograder.assignment import load_assignment
     from autograder.collect import collect as collect_files
     from autograder.course import read_course
+    from autograder.course_settings import read_settings
+    from autograder.roster import kept_roster
 
-    done = collect_files(files, load_assignment(assignment).name, read_course(course).folder)
-    out.print(f"{len(done.students)} new or changed, {len(done.unchanged)} unchanged, {len(done.refused)} refused.")
-    for line in done.refused:
-        err.print(f"Refused: {line}", highlight=False, markup=False, soft_wrap=True)
+    loaded, there = load_assignment(assignment), read_course(course)
+    settings = read_settings(loaded.root)
+    known = kept_roster(there, roster, settings.zone)
+    released = loaded.notebook.read_bytes() if loaded.notebook.is_file() else b""
+    done = collect_files(files, loaded.name, there.folder, settings, known, released)
+    for title, style, lines in (
+        ("Refused", "red", done.refused),
+        ("Late", "yellow", done.late),
+        ("Twice", "dim", done.superseded),
+        ("Alike", "yellow", done.alike),
+        ("Note", "yellow", done.remarks),
+    ):
+        for line in lines:
+            err.print(f"[{style}]{title}:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    if done.missing:
+        err.print(f"[yellow]Missing:[/] {escape(', '.join(done.missing))}", highlight=False, soft_wrap=True)
+    counts = {
+        "new or changed": len(done.students),
+        "unchanged": len(done.unchanged),
+        "late": len(done.late),
+        "refused": len(done.refused),
+    }
+    if known is not None:
+        counts["missing"] = len(done.missing)
+    out.print(", ".join(f"{n} {what}" for what, n in counts.items()) + ".", highlight=False)
     if done.refused:
         raise typer.Exit(1)
 

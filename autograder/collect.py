@@ -1,27 +1,24 @@
-"""Collect what students handed in into nbgrader's ``submitted`` folder: notebooks, folders and zip files."""
+"""Collect what students handed in into nbgrader's ``submitted`` folder, and tell who is late and who is missing."""
 
 from __future__ import annotations
 
-import lzma
-import re
-import stat
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+import csv
+import hashlib
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from autograder.atomic_write import atomic_write
-from autograder.errors import CourseError
-from autograder.harmless import harmless_line
-from autograder.submission import MAX_BYTES
+from autograder.course_settings import CourseSettings
+from autograder.csv_table import csv_table
+from autograder.roster import STUDENT, Person, Roster, plain_id
+from autograder.uploads import Upload, uploads_in
 
-MAX_MEMBERS = 20_000  # of one archive
-MIN_UNPACKED = 256 << 20  # bytes of all notebooks of one archive that are no bomb, however small it is
-MAX_UNPACKED = 16 << 30  # and however large it is; between them a hundred times its size
-BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError)
-STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+COLLECTED = "collected"  # folder of the course: for each assignment a table of what was collected
+COLUMNS = ("student", "name", "handed_in", "clock", "days_late", "late_by", "file", "sha256", "receipt", "remarks")
+FIRST = datetime(1, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -36,151 +33,270 @@ class Collected:
         Whose notebook was there already, byte for byte.
     refused : list of str
         What was left out and why, a sentence each.
+    superseded : list of str
+        Which earlier version of whom does not count, a sentence each.
+    late : list of str
+        Who is late and by how much, a sentence each.
+    alike : list of str
+        Which students handed in the same file, a sentence each.
+    remarks : list of str
+        What else a person should know, a sentence each.
+    missing : list of str
+        Who of the roster has not handed in, in this collection or before.
     """
 
     students: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    alike: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _Found:
+class HandedIn:
+    """What is known of how one student handed in, as the table in ``course/collected`` has it.
+
+    Attributes
+    ----------
+    student, name : str
+        Who.
+    handed_in : str
+        When, in ISO 8601; "" where that is not known.
+    clock : str
+        What says so: "file date", "archive date", "receipt" or "Moodle".
+    days_late : int
+        Days begun after the deadline.
+    late_by : str
+        How it is known to be late: "Canvas" or "deadline"; "" where it is not late.
+    file, sha256, receipt : str
+        Where it was found, the file's SHA-256, and the code of its receipt.
+    remarks : str
+        Sentences.
+    """
+
     student: str
-    data: bytes
-    when: datetime
-    where: str
+    name: str
+    handed_in: str
+    clock: str
+    days_late: int
+    late_by: str
+    file: str
+    sha256: str
+    receipt: str
+    remarks: str
 
 
-def collect(files: Iterable[Path], assignment: str, course: Path) -> Collected:
+def collect(
+    files: Iterable[Path],
+    assignment: str,
+    course: Path,
+    settings: CourseSettings | None = None,
+    roster: Roster | None = None,
+    released: bytes = b"",
+) -> Collected:
     """Put notebooks into ``course/submitted/STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb``.
 
-    A notebook ``STUDENT.ipynb``, and any notebook in a folder ``STUDENT`` (of a folder or a zip file), belongs to
-    STUDENT.  Of several by one student the latest counts.  Nothing but the notebook is taken; links, absolute
-    names and names with ``..`` are refused.
+    Whose a notebook is say, in this order: Canvas's or Moodle's name for it in their downloads; the folder it lies in;
+    its receipt; its own name.  Of several by one student the latest counts.  Nothing but the notebook is taken; links,
+    absolute names and names with ``..`` are refused.
 
     Parameters
     ----------
     files : iterable of Path
-        Notebooks, folders and zip files.
+        Notebooks, folders and zip files; downloads of Canvas and Moodle, packed or not; zip files of `course submit`.
     assignment : str
         Name of the assignment.
     course : Path
         nbgrader's course folder.
+    settings : CourseSettings, optional
+        Deadlines; defaults when not given.
+    roster : Roster, optional
+        Who takes the course; what belongs to nobody on it is refused.
+    released : bytes
+        The notebook as it was handed out, which several students may hand in without having copied.
 
     Raises
     ------
     CourseError
-        When a file does not exist or is none of the three.
+        When a file does not exist or is none of these.
     """
+    settings = settings or CourseSettings()
     done = Collected()
-    latest: dict[str, _Found] = {}
+    latest: dict[str, Upload] = {}
+    people: dict[str, Person] = {}
     for path in files:
-        for found in _found_in(path, assignment, done.refused):
-            older = latest.get(found.student)
+        for upload in uploads_in(path, assignment, done.refused, settings.zone):
+            person = _person(upload, roster, done)
+            if person is None:
+                continue
+            people[person.student] = person
+            older = latest.get(person.student)
             if older is not None:
-                kept, dropped = (found, older) if found.when >= older.when else (older, found)
-                done.refused.append(f"{dropped.where}: {found.student} also handed in {kept.where}, which is later.")
-                latest[found.student] = kept
+                kept, dropped = _later(older, upload, assignment)
+                why = "the same file" if kept.data == dropped.data else "which is later and counts"
+                done.superseded.append(f"{dropped.where}: {person.student} also handed in {kept.where}, {why}.")
+                latest[person.student] = kept
             else:
-                latest[found.student] = found
-    for student, found in sorted(latest.items()):
-        folder = course / "submitted" / student / assignment
-        notebook = folder / f"{assignment}.ipynb"
-        if notebook.is_file() and notebook.read_bytes() == found.data:
-            done.unchanged.append(student)
-            continue
-        atomic_write(folder / "timestamp.txt", found.when.strftime("%Y-%m-%d %H:%M:%S UTC"))
-        atomic_write(notebook, found.data)
-        done.students.append(student)
+                latest[person.student] = upload
+    known = read_collected(course, assignment)
+    for student, upload in sorted(latest.items()):
+        entry = _entry(_first_seen(upload, known.get(student)), people[student], assignment, settings)
+        _put(course, assignment, student, upload, entry, done)
+        known[student] = entry
+        if entry.days_late:
+            told = "" if entry.handed_in else " (Canvas says so; by how much is not in its download)"
+            done.late.append(f"{student}: {entry.days_late} day{'s' * (entry.days_late > 1)} late{told}.")
+        if entry.remarks:
+            done.remarks.append(f"{student}: {entry.remarks}")
+    if latest:
+        atomic_write(collected_table(course, assignment), _table(known))
+    done.alike = _alike(known, hashlib.sha256(released).hexdigest())
+    if roster is not None:
+        done.missing = [p.student for p in roster if p.student not in handed_in_by(course, assignment)]
     return done
 
 
-def _found_in(path: Path, assignment: str, refused: list[str]) -> Iterator[_Found]:
-    if path.is_dir():
-        for notebook in sorted(path.rglob("*.ipynb")):
-            if ".ipynb_checkpoints" not in notebook.parts:
-                yield from _file(notebook, notebook.relative_to(path), assignment, refused)
-    elif path.suffix == ".ipynb" and path.is_file():
-        yield from _file(path, Path(path.name), assignment, refused)
-    elif zipfile.is_zipfile(path):
-        yield from _archive(path, assignment, refused)
-    elif path.exists():
-        raise CourseError(f"{path} is neither a notebook nor a folder nor a zip file.")
-    else:
-        raise CourseError(f"There is no {path}.")
+def collected_table(course: Path, assignment: str) -> Path:
+    """Where the table of an assignment's collected notebooks is."""
+    return course / COLLECTED / f"{assignment}.csv"
 
 
-def _file(path: Path, inside: Path, assignment: str, refused: list[str]) -> Iterator[_Found]:
-    student, shown = _student(PurePosixPath(inside.as_posix()), assignment), harmless_line(str(path), 400)
-    if path.is_symlink() or any(p.is_symlink() for p in list(path.parents)[: len(inside.parts) - 1]):
-        refused.append(f"{shown}: a link; links are not followed.")
-    elif not path.is_file():
-        refused.append(f"{shown}: not an ordinary file.")
-    elif path.stat().st_size > MAX_BYTES:
-        refused.append(f"{shown}: larger than {MAX_BYTES >> 20} MiB.")
-    elif student is None:
-        refused.append(f"{shown}: neither its name nor its folder is a student's.")
-    else:
-        when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            refused.append(f"{shown}: cannot be read ({error.strerror}).")
+def read_collected(course: Path, assignment: str) -> dict[str, HandedIn]:
+    """How each student handed in, by student; empty where nothing was collected yet."""
+    path = collected_table(course, assignment)
+    if not path.is_file():
+        return {}
+    rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+    made = {}
+    for row in rows:
+        texts = {c: row.get(c) or "" for c in COLUMNS if c != "days_late"}
+        days = (row.get("days_late") or "").strip()
+        made[texts["student"]] = HandedIn(**texts, days_late=int(days) if days.isdigit() else 0)
+    return made
+
+
+def handed_in_by(course: Path, assignment: str) -> set[str]:
+    """The students with a notebook in ``course/submitted``."""
+    return {p.parent.parent.name for p in course.glob(f"submitted/*/{assignment}/*.ipynb")}
+
+
+def _person(upload: Upload, roster: Roster | None, done: Collected) -> Person | None:
+    """Who handed it in; None, with a sentence in `refused`, where that is not known."""
+    owner = upload.owner
+    person: Person | None = None
+    if owner.told_by in ("Canvas", "Moodle"):
+        if roster is not None:
+            find = roster.of_canvas if owner.told_by == "Canvas" else roster.of_moodle
+            person = find(owner.id, owner.name)
         else:
-            yield _Found(student, data, when, str(path))
+            person = Person(plain_id(owner.name, owner.id), owner.name)
+    elif roster is not None:
+        person = roster.of_id(owner.id)
+    elif STUDENT.fullmatch(owner.id):
+        person = Person(owner.id)
+    if person is None:
+        who = (
+            f"{owner.name} ({owner.told_by} {owner.id})" if owner.name else f"{owner.id!r}, whom {owner.told_by} names,"
+        )
+        fault = "is not on the roster" if roster is not None else "cannot be a student's id"
+        done.refused.append(f"{upload.where}: {who} {fault}.")
+        return None
+    stated = upload.receipt.student if upload.receipt else ""
+    if stated and owner.told_by != "a receipt":
+        meant = roster.of_id(stated) if roster is not None else None
+        same = meant == person if meant else stated.casefold() in (person.student.casefold(), person.login.casefold())
+        if roster is not None and not same:
+            done.remarks.append(f"{upload.where}: its receipt names {stated}, and it is counted as {person.student}'s.")
+    return person
 
 
-def _archive(path: Path, assignment: str, refused: list[str]) -> Iterator[_Found]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if len(members) > MAX_MEMBERS:
-                refused.append(f"{path}: {len(members)} members, more than {MAX_MEMBERS}.")
-                return
-            unpacked, most = 0, min(MAX_UNPACKED, MIN_UNPACKED + 100 * path.stat().st_size)
-            for member in members:
-                name = PurePosixPath(member.filename)
-                if member.is_dir() or name.suffix != ".ipynb" or ".ipynb_checkpoints" in name.parts:
-                    continue
-                where = f"{path}: {harmless_line(member.filename, 200)}"
-                student = _student(name, assignment)
-                if name.is_absolute() or ".." in name.parts or "\\" in member.filename:
-                    refused.append(f"{where}: a name that leads out of the archive.")
-                elif stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
-                    refused.append(f"{where}: not an ordinary file.")
-                elif member.flag_bits & 1:
-                    refused.append(f"{where}: encrypted.")
-                elif student is None:
-                    refused.append(f"{where}: neither its name nor its folder is a student's.")
-                else:
-                    try:
-                        with archive.open(member) as stream:  # the size that the archive states may be a lie
-                            data = stream.read(MAX_BYTES + 1)
-                    except BROKEN as error:
-                        refused.append(f"{where}: cannot be unpacked ({error}).")
-                        continue
-                    unpacked += len(data)
-                    if unpacked > most:
-                        refused.append(f"{where}: the archive unpacks to more than {most >> 20} MiB; the rest is left.")
-                        return
-                    if len(data) > MAX_BYTES:
-                        refused.append(f"{where}: larger than {MAX_BYTES >> 20} MiB.")
-                    else:
-                        yield _Found(student, data, _time(member), where)
-    except BROKEN as error:
-        refused.append(f"{path}: cannot be unpacked ({error}).")
+def _later(one: Upload, other: Upload, assignment: str) -> tuple[Upload, Upload]:
+    """Which of two by one student counts, and the other: the later one; of equal ones the one seen last."""
+
+    def order(upload: Upload) -> tuple[bool, datetime, int]:
+        by_download = upload.owner.told_by in ("Canvas", "Moodle")
+        named = by_download and assignment in upload.file  # a download may hold several files of one submission
+        return named, upload.when or FIRST, upload.owner.upload
+
+    return (other, one) if order(other) >= order(one) else (one, other)
 
 
-def _time(member: zipfile.ZipInfo) -> datetime:
-    """When a member was changed; some programs write no date, which is month 0."""
-    try:
-        return datetime(*member.date_time, tzinfo=UTC)
-    except ValueError:
-        return datetime(1980, 1, 1, tzinfo=UTC)
+def _first_seen(upload: Upload, before: HandedIn | None) -> Upload:
+    """The same upload with the earliest date that was seen of this file: a copy of it has the date of copying."""
+    same = before is not None and before.sha256 == hashlib.sha256(upload.data).hexdigest()
+    if before is None or not same or not upload.clock.endswith("date") or before.clock != upload.clock:
+        return upload
+    first = datetime.fromisoformat(before.handed_in)
+    return upload if upload.when is None or upload.when <= first else replace(upload, when=first)
 
 
-def _student(name: PurePosixPath, assignment: str) -> str | None:
-    """Whose a notebook is: the nearest folder that is not the assignment's, else the file's own name."""
-    folders = [p for p in name.parts[:-1] if p not in (assignment, "submitted", "/", "..", ".")]
-    candidate = folders[0] if folders else name.stem
-    return candidate if STUDENT.fullmatch(candidate) and candidate != assignment else None
+def _entry(upload: Upload, person: Person, assignment: str, settings: CourseSettings) -> HandedIn:
+    when, clock = upload.when, upload.clock
+    if upload.owner.told_by == "Moodle" and person.handed_in:
+        when, clock = datetime.fromisoformat(person.handed_in), "Moodle"
+    deadline = settings.deadlines.get(assignment)
+    if deadline is not None:
+        deadline += timedelta(days=person.extra_days)
+    days, remarks = 0, []
+    if upload.owner.late is not None:  # Canvas knows of extensions, and its clock is nobody's own
+        if upload.owner.late:
+            days = settings.late.days(when - deadline) if when and deadline and when > deadline else 1
+        if when and not upload.owner.late and deadline and settings.late.days(when - deadline):
+            remarks.append("Its receipt's time is after the deadline, but Canvas took it as in time, which counts.")
+    elif deadline is not None and when is None:
+        remarks.append("When it was handed in is not known; it counts as in time.")
+    elif deadline is not None and when is not None:
+        days = settings.late.days(when - deadline)
+    return HandedIn(
+        person.student,
+        person.name,
+        when.astimezone(settings.zone).isoformat() if when else "",
+        clock if when else "",
+        days,
+        "" if not days else "Canvas" if upload.owner.late else "deadline",
+        upload.where,
+        hashlib.sha256(upload.data).hexdigest(),
+        upload.receipt.code if upload.receipt else "",
+        " ".join(remarks),
+    )
+
+
+def _put(course: Path, assignment: str, student: str, upload: Upload, entry: HandedIn, done: Collected) -> None:
+    folder = course / "submitted" / student / assignment
+    notebook, stamp = folder / f"{assignment}.ipynb", folder / "timestamp.txt"
+    time = ""
+    if entry.handed_in:
+        time = datetime.fromisoformat(entry.handed_in).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    same = notebook.is_file() and notebook.read_bytes() == upload.data
+    if same and (entry.clock not in ("receipt", "Moodle") or _text(stamp) == time):
+        done.unchanged.append(student)
+        return
+    if time:
+        atomic_write(stamp, time)
+    else:
+        stamp.unlink(missing_ok=True)
+    if not same:
+        atomic_write(notebook, upload.data)
+    done.students.append(student)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace").strip() if path.is_file() else ""
+
+
+def _alike(known: dict[str, HandedIn], released: str) -> list[str]:
+    by_file: dict[str, list[str]] = {}
+    for student, entry in known.items():
+        by_file.setdefault(entry.sha256, []).append(student)
+    return [
+        f"{', '.join(sorted(students))} handed in the same file."
+        for digest, students in sorted(by_file.items(), key=lambda item: sorted(item[1]))
+        if len(students) > 1 and digest not in (released, "")
+    ]
+
+
+def _table(known: dict[str, HandedIn]) -> str:
+    return csv_table(COLUMNS, ([getattr(known[s], c) for c in COLUMNS] for s in sorted(known)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder import collect as module
+from autograder import uploads as module
 from autograder.collect import Collected, collect
 from autograder.errors import CourseError
 
@@ -75,7 +75,8 @@ def test_of_several_the_latest_counts_and_it_is_said(tmp_path: Path, course: Pat
     for order in ([late, early], [early, late]):
         done = collect(order, NAME, course)
         assert handed_in(course) == {"anna": b"late"}
-        assert len(done.refused) == 1 and str(early) in done.refused[0] and "later" in done.refused[0]
+        assert done.refused == [] and len(done.superseded) == 1
+        assert str(early) in done.superseded[0] and "later" in done.superseded[0]
 
 
 def test_a_zip_file_is_read_with_its_dates(tmp_path: Path, course: Path) -> None:
