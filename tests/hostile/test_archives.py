@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from classroom import CANARIES, NAME, notebook
 
-from autograder import collect as module
+from autograder import uploads as module
 from autograder.collect import collect
 from autograder.grade import submissions_of
 from autograder.submission import read_notebook
@@ -60,7 +60,7 @@ def test_an_archive_of_attacks_gives_the_honest_notebook_only(tmp_path: Path) ->
     assert done.students == ["anna"] and len(done.refused) == len(HOSTILE)
     assert all(line.isprintable() for line in done.refused)
     files = [p for p in course.rglob("*") if not p.is_dir()]
-    assert {p.name for p in files} == {f"{NAME}.ipynb", "timestamp.txt"} and len(files) == 2
+    assert {p.name for p in files} == {f"{NAME}.ipynb", "timestamp.txt", f"{NAME}.csv"} and len(files) == 3
 
 
 def test_a_folder_of_attacks_gives_the_honest_notebook_only(tmp_path: Path) -> None:
