@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from autograder.bounded import Overrun, bounded
-from course_utils.notebook_code import NOTHING, StudentCell, Submission, read_content, read_program
+from course_utils.notebook_code import MAX_BYTES, NOTHING, StudentCell, Submission, read_content, read_program
 
 __all__ = [
+    "MAX_BYTES",
     "StudentCell",
     "Submission",
     "Unreadable",
@@ -19,7 +20,6 @@ __all__ = [
     "read_program",
 ]
 
-MAX_BYTES = 32 << 20
 MAX_SECONDS = 60  # for reading one notebook
 MAX_MEMORY = 2 << 30  # bytes, for the same
 

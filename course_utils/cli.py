@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,6 +117,57 @@ def check(
     print_checked(checked, _console(), brief=not exercises)
     if not checked.passed:
         raise typer.Exit(1)
+
+
+@app.command()
+@_told
+def submit(
+    assignment: AssignmentName,
+    student: Annotated[
+        str | None,
+        typer.Option("--student", help="The id to hand in under; kept for the next time.", show_default=False),
+    ] = None,
+    notebook: NotebookFile = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the zip file; the bundle's own by default.")] = None,
+) -> None:
+    """Check your notebook, say what is unfinished, and write the one zip file to hand in, with a receipt.
+
+    Nothing is sent anywhere. Run it again whenever you changed something: the zip file is replaced.
+    """
+    from .handed_out import find_assignment
+    from .student_check import check_saved
+    from .student_submit import check_student, known_student
+    from .student_submit import submit as write
+    from .unfinished import unfinished
+
+    found = find_assignment(assignment, notebook)
+    student = student or known_student(found)
+    if not student:
+        if not sys.stdin.isatty():
+            raise InputError(f"Who hands in? Say so once: course submit {assignment} --student YOUR_ID.")
+        student = typer.prompt("Your id in this course (it is kept for the next time)")
+    student = check_student(student)
+    checked = check_saved(found, (), _console(err=True))
+    console = _console()
+    left = unfinished(checked, found.folder)
+    if left:
+        console.print("[yellow]Not finished, but handed in as it is:[/]")
+    for sentence in left:
+        console.print(f"  {sentence}", markup=False, highlight=False)
+    if not left:
+        console.print("[green]All visible criteria are met, all questions answered, all experiments run.[/]")
+    handed = write(found, checked, student, output)
+    console.print(
+        f"{handed.archive} ({handed.size / 1e6:.1f} MB) holds {found.notebook.name} as it was last saved, for "
+        f"{student}. Receipt: {handed.receipt.code}.",
+        markup=False,
+        highlight=False,
+    )
+    console.print(
+        "Now hand in this file where your course collects assignments; nothing has been sent. Keep it: its receipt "
+        "shows what you handed in. If you change something, run this again and hand in the new file.",
+        highlight=False,
+    )
 
 
 def _console(err: bool = False) -> Console:

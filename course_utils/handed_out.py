@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from course_utils.errors import InputError
+from course_utils.notebook_code import MAX_BYTES
 
 CHECKS = "checks.py"
 
@@ -107,8 +108,8 @@ def _folders(here: Path) -> dict[str, Path]:
     return {}
 
 
-def read_notebook(path: Path) -> dict[str, Any]:
-    """The notebook of a file, as JSON has it.
+def read_notebook(path: Path) -> tuple[bytes, list[dict[str, Any]]]:
+    """A notebook file's bytes, and its cells as JSON has them.
 
     Raises
     ------
@@ -116,11 +117,17 @@ def read_notebook(path: Path) -> dict[str, Any]:
         Where it is no notebook; says what to do.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a notebook: it is not UTF-8 text. Save it again from JupyterLab.") from None
+    if len(data) > MAX_BYTES:
+        raise InputError(
+            f"{path} has {len(data) >> 20} MiB, and grading reads at most {MAX_BYTES >> 20}; clear the outputs that "
+            "make it so large (JupyterLab: Edit, Clear Cell Output) and save it."
+        )
     if not text.strip():
         raise InputError(f"{path} is empty. Open it in JupyterLab and save it again, or take it from the bundle.")
     try:
@@ -133,4 +140,24 @@ def read_notebook(path: Path) -> dict[str, Any]:
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list):
         raise InputError(f"{path} is JSON but no notebook of format 4: it has no list of cells.")
-    return notebook
+    return data, [c for c in cells if isinstance(c, dict)]
+
+
+def source_of(cell: dict[str, Any]) -> str:
+    """A cell's source as one text."""
+    source = cell.get("source", "")
+    return "".join(map(str, source)) if isinstance(source, list) else str(source)
+
+
+def role_of(cell: dict[str, Any]) -> tuple[str, str]:
+    """The role and the name with which a cell was handed out; empty for a student's own."""
+    metadata = cell.get("metadata")
+    course = metadata.get("course") if isinstance(metadata, dict) else None
+    role, name = (course.get("role"), course.get("name")) if isinstance(course, dict) else ("", "")
+    return (role, name) if isinstance(role, str) and isinstance(name, str) else ("", "")
+
+
+def outputs_of(cell: dict[str, Any]) -> list[dict[str, Any]]:
+    """The saved outputs of a cell."""
+    outputs = cell.get("outputs")
+    return [o for o in outputs if isinstance(o, dict)] if isinstance(outputs, list) else []

@@ -20,6 +20,7 @@ from typing import Any
 from IPython.core.inputtransformer2 import TransformerManager
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
+MAX_BYTES = 32 << 20  # of a notebook file
 MAX_PARTS = 1_000_000  # lists and objects in a notebook's JSON, each of which takes a hundred bytes of memory
 MAX_CELLS = 5_000
 MAX_SOURCE = 100_000  # characters of one cell

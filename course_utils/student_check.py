@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from course_utils.checking.exercise import exercises_of
 from course_utils.checking.fresh_process import Checked, check_notebook
 from course_utils.checking.terminal import results_table
-from course_utils.errors import InputError
-from course_utils.handed_out import HandedOut, read_notebook
+from course_utils.handed_out import HandedOut
 
 
 def check_saved(assignment: HandedOut, names: Sequence[str], console: Console) -> Checked:
@@ -22,22 +19,8 @@ def check_saved(assignment: HandedOut, names: Sequence[str], console: Console) -
     InputError
         Where there is no such exercise, or the notebook cannot be read.
     """
-    read_notebook(assignment.notebook)
-    checks = assignment.checks()
-    known = exercises_of(checks)
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(known)}."
-            raise InputError(f"{assignment.name} has no exercise called {name}.{hint}")
     with console.status(f"{assignment.name}: starting Python") as status:
-        return check_notebook(
-            assignment.notebook.read_bytes(),
-            assignment.folder,
-            checks,
-            list(dict.fromkeys(names)),
-            progress=lambda what: status.update(f"{assignment.name}: {what}"),
-        )
+        return check_notebook(assignment, names, progress=lambda what: status.update(f"{assignment.name}: {what}"))
 
 
 def print_checked(checked: Checked, console: Console, *, brief: bool) -> None:

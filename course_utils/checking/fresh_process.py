@@ -7,6 +7,7 @@ experiment.  Where a cell or a criterion stalls or ends the process, another pro
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import queue
@@ -16,7 +17,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import course_utils
@@ -24,6 +24,8 @@ from course_utils.checking.exercise import Criterion, Exercise, exercises_of
 from course_utils.checking.ready_made import refused
 from course_utils.checking.unmet import Unmet
 from course_utils.checking.verdict import CriterionResult, ExerciseResult, withhold_contract_points
+from course_utils.errors import InputError
+from course_utils.handed_out import HandedOut, read_notebook, role_of, source_of
 from course_utils.notebook_code import StudentCell, read_content, read_program
 
 START = 180.0  # seconds until the process has imported its libraries
@@ -44,6 +46,10 @@ class Checked:
 
     Attributes
     ----------
+    data : bytes
+        The notebook file that was checked.
+    cells : list of dict
+        Its cells.
     results : list of ExerciseResult
         In the order of ``checks.py``.
     cell_errors : dict of str to str
@@ -52,6 +58,8 @@ class Checked:
         What else to know of the notebook, a sentence each.
     """
 
+    data: bytes
+    cells: list[dict[str, Any]]
     results: list[ExerciseResult]
     cell_errors: dict[str, str] = field(default_factory=dict)
     oddities: list[str] = field(default_factory=list)
@@ -63,46 +71,51 @@ class Checked:
 
 
 def check_notebook(
-    data: bytes,
-    folder: Path,
-    checks: ModuleType,
+    assignment: HandedOut,
     names: Sequence[str] = (),
     limits: Limits | None = None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Checked:
-    """Hold the visible criteria against a notebook.
+    """Hold the visible criteria against a notebook as it is on disk.
 
     Parameters
     ----------
-    data : bytes
-        The notebook file.
-    folder : Path
-        The folder with ``checks.py``, in which the cells run.
-    checks : module
-        That ``checks.py``.
+    assignment : HandedOut
+        Whose notebook, and whose ``checks.py``; its folder is where the cells run.
     names : sequence of str
         Exercises; all of them when there is none.
     limits : Limits, optional
         Of time.
     progress : callable
         Told what begins: the name of a cell or of an exercise.
+
+    Raises
+    ------
+    InputError
+        Where there is no such exercise, or the notebook cannot be read.
     """
-    known = exercises_of(checks)
-    labelled = _cells_by_role(data)
+    data, notebook_cells = read_notebook(assignment.notebook)
+    known = exercises_of(assignment.checks())
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(known)}."
+            raise InputError(f"{assignment.name} has no exercise called {name}.{hint}")
+    labelled = {role_of(c): source_of(c) for c in reversed(notebook_cells) if c.get("cell_type") == "code"}
     experiments = {name: source for (role, name), source in labelled.items() if role == "experiment"}
     submission = read_content(data, set(known), experiments)
     setup = [
         StudentCell(f"setup {name}", *_read(source))
-        for (role, name), source in labelled.items()
+        for (role, name), source in reversed(labelled.items())
         if role == "setup" and name not in ("check", "colab")
     ]
-    checked = Checked([], oddities=submission.oddities)
+    checked = Checked(data, notebook_cells, [], oddities=submission.oddities)
     cells = [*setup, *submission.cells]
     for cell in cells:
         if cell.error:
             checked.cell_errors[cell.name] = cell.error
-    exercises = [known[name].visible() for name in names or known]
-    work = _Work(checked, [c for c in cells if not c.error], folder, exercises, limits or Limits(), progress)
+    exercises = [known[name].visible() for name in dict.fromkeys(names) or known]
+    work = _Work(checked, [c for c in cells if not c.error], assignment.folder, exercises, limits or Limits(), progress)
     work.finish()
     for exercise in exercises:
         results = [work.result(c) for c in exercise.criteria]
@@ -120,21 +133,6 @@ def check_notebook(
 def _read(source: str) -> tuple[str, Any, str]:
     (cell,) = read_program(source, ()).cells
     return cell.source, cell.tree, cell.error
-
-
-def _cells_by_role(data: bytes) -> dict[tuple[str, str], str]:
-    """The source of each code cell that still says what it was handed out as."""
-    found: dict[tuple[str, str], str] = {}
-    for cell in json.loads(data.decode("utf-8-sig"))["cells"]:
-        if not isinstance(cell, dict) or cell.get("cell_type") != "code":
-            continue
-        metadata = cell.get("metadata")
-        course = metadata.get("course") if isinstance(metadata, dict) else None
-        if isinstance(course, dict) and isinstance(course.get("role"), str) and isinstance(course.get("name"), str):
-            source = cell.get("source", "")
-            text = "".join(map(str, source)) if isinstance(source, list) else str(source)
-            found.setdefault((course["role"], course["name"]), text)
-    return found
 
 
 class _Work:

@@ -91,8 +91,7 @@ def judged(notebook: Path, limits: Limits) -> dict[str, str]:
     """The message of each criterion of a notebook, "" where it is met."""
     from course_utils.handed_out import find_assignment
 
-    checks = find_assignment("a7", start=notebook.parent).checks()
-    checked = fresh_process.check_notebook(notebook.read_bytes(), notebook.parent, checks, limits=limits)
+    checked = fresh_process.check_notebook(find_assignment("a7", start=notebook.parent), limits=limits)
     return {c.criterion.name: c.unmet.message if c.unmet else "" for r in checked.results for c in r.criteria}
 
 
