@@ -356,6 +356,52 @@ def feedback(
 
 
 @command
+def export(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Assignments; all that somebody handed in when none is named.")
+    ] = None,
+    to: Annotated[str, typer.Option(help="canvas, moodle or csv.")] = "csv",
+    course: CourseFolder = Path("course"),
+    roster: Annotated[
+        Path | None, typer.Option(help="As for collect; the one kept in the course folder by default.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The table to write; in course/exported by default.")] = None,
+    provisional: Annotated[
+        bool, typer.Option("--provisional", help="Count what a person has not marked yet as nothing.")
+    ] = False,
+) -> None:
+    """Write final marks, with late policy and bonus, and a trace of every number; exit with 1 where some are open."""
+    from autograder.course import read_course
+    from autograder.course_settings import read_settings
+    from autograder.export import export_marks
+    from autograder.gradebook import open_gradebook
+    from autograder.roster import kept_roster
+
+    there = read_course(course)
+    if not names:
+        with open_gradebook(there.db_url, there.course_id) as gradebook:
+            names = sorted(a.name for a in gradebook.assignments if a.submissions)
+    if not names:
+        raise CourseError(f"Nobody has handed in anything in {there.folder}.")
+    assignments = _assignments(names)
+    settings = read_settings(assignments[0].root)
+    known = kept_roster(there, roster, settings.zone)
+    done = export_marks(assignments, there, settings, to, roster=known, output=output, provisional=provisional)
+    for line in done.left_out:
+        err.print(f"[yellow]Left out:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    if done.open and (to == "csv" or provisional):
+        err.print(
+            f"[yellow]Provisional:[/] {len(done.open)} students wait for a person's marks: "
+            f"{escape(', '.join(list(done.open)[:20]))}{' …' if len(done.open) > 20 else ''}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    out.print(f"{done.count} students: {done.table}\nLine by line: {done.trace}", highlight=False, soft_wrap=True)
+    if done.left_out or done.open:
+        raise typer.Exit(1)
+
+
+@command
 def solve(
     assignment: AssignmentName,
     data: Annotated[
