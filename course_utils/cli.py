@@ -170,6 +170,42 @@ def submit(
     )
 
 
+@app.command()
+@_told
+def report(
+    assignment: AssignmentName,
+    author: Annotated[
+        str | None, typer.Option(help='Who stands above it; the id you hand in under by default, "" for nobody.')
+    ] = None,
+    notebook: NotebookFile = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to write to; the bundle's own by default.")] = None,
+    pdf: Annotated[bool, typer.Option(help="Print the page to PDF too.")] = True,
+) -> None:
+    """Make the report of your saved notebook: figures, numbers and written answers, without code; HTML and PDF.
+
+    Nothing is run. The PDF is printed by the Chrome, Chromium or Edge of this machine, or by the program that the
+    environment variable COURSE_BROWSER names; the exit status is 1 where there is none.
+    """
+    from .handed_out import find_assignment
+    from .report.printing import CannotPrint, print_pdf
+    from .student_report import write_report
+    from .student_submit import known_student
+
+    found = find_assignment(assignment, notebook)
+    page, missing = write_report(found, known_student(found) if author is None else author, output)
+    console = _console()
+    for sentence in missing:
+        console.print(sentence, markup=False, highlight=False)
+    console.print(str(page), markup=False, highlight=False)
+    if pdf:
+        try:
+            print_pdf(page, page.with_suffix(".pdf"))
+        except CannotPrint as why:
+            typer.echo(str(why), err=True)
+            raise typer.Exit(1) from None
+        console.print(str(page.with_suffix(".pdf")), markup=False, highlight=False)
+
+
 def _console(err: bool = False) -> Console:
     """A console for what is printed now; made anew because a test or a pipe may have replaced stdout."""
     return Console(soft_wrap=True, stderr=err)

@@ -35,6 +35,12 @@ class HandedOut:
     notebook: Path
     folder: Path
 
+    @property
+    def home(self) -> Path:
+        """The bundle's folder, or the assignment's own where it stands alone."""
+        above = self.folder.parent
+        return above.parent if above.name == "assignments" else self.folder
+
     def checks(self) -> ModuleType:
         """Import the visible criteria.
 

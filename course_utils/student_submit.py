@@ -37,7 +37,7 @@ class Handed:
 
 def known_student(assignment: HandedOut) -> str:
     """The id that was given the last time; "" where there was none."""
-    path = _home(assignment) / STUDENT_FILE
+    path = assignment.home / STUDENT_FILE
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -80,7 +80,7 @@ def submit(assignment: HandedOut, checked: Checked, student: str, folder: Path |
     InputError
         Where the file cannot be written.
     """
-    home = _home(assignment)
+    home = assignment.home
     archive = (folder or home) / f"{assignment.name}_{student}.zip"
     files = {f"{assignment.name}.ipynb": checked.data}
     try:
@@ -95,9 +95,3 @@ def submit(assignment: HandedOut, checked: Checked, student: str, folder: Path |
     except OSError as error:
         raise InputError(f"{archive} cannot be written ({error.strerror}); name a folder with --output.") from None
     return Handed(archive.resolve(), receipt, len(data))
-
-
-def _home(assignment: HandedOut) -> Path:
-    """The bundle's folder, or the assignment's own where it stands alone."""
-    above = assignment.folder.parent
-    return above.parent if above.name == "assignments" else assignment.folder

@@ -28,11 +28,12 @@ def unfinished(checked: Checked, folder: Path) -> list[str]:
     """
     sentences = [headline(r) for r in checked.results if not all(c.passed for c in r.criteria)]
     sentences += [f"The cell {name} {error}." for name, error in checked.cell_errors.items() if " " not in name]
-    sentences += _answers(checked.cells) + _experiments(checked.cells)
+    sentences += unanswered(checked.cells) + without_output(checked.cells)
     return sentences + _modules(checked.cells, folder)
 
 
-def _answers(cells: Sequence[dict[str, Any]]) -> list[str]:
+def unanswered(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence for each written question without an answer."""
     found = []
     for cell in cells:
         role, name = role_of(cell)
@@ -48,7 +49,8 @@ def _answers(cells: Sequence[dict[str, Any]]) -> list[str]:
     return found
 
 
-def _experiments(cells: Sequence[dict[str, Any]]) -> list[str]:
+def without_output(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence for each experiment that was not run, failed, or lacks its figure."""
     found = []
     for cell in cells:
         role, name = role_of(cell)
