@@ -7,6 +7,7 @@ these criteria with other random inputs, and adds more: other sizes, extreme val
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -129,6 +130,10 @@ def scalar(result: Any, name: str = "the loss") -> Tensor:
     return finite(result, name=name)
 
 
+Slips = dict[str, Tensor]
+"""What usual slips give, each under the sentence that explains it; computed only where something differs."""
+
+
 # --- Standardising ---------------------------------------------------------------------------------------------------
 
 standardizer = Exercise("standardizer", forbidden=FORBIDDEN)
@@ -149,6 +154,15 @@ def mean_of_every_feature(student: Student, draw: Draw) -> None:
         expect(mean, "mean").close_to(torch.stack([sum(column) / len(X) for column in X.T]))
 
 
+def std_slips(X: Tensor) -> Slips:
+    squares = ((X - X.mean(0)) ** 2).sum(0)
+    return {
+        "The sum of squares is divided by N − 1, as torch.std does by default; here it is N.": X.std(0),
+        "This is the variance: the root is missing.": squares / len(X),
+        "The sum of squares is not divided by N.": squares**0.5,
+    }
+
+
 @standardizer.criterion(points=1)
 def population_std(student: Student, draw: Draw) -> None:
     """The standard deviation of every feature, with the sum of squares divided by N."""
@@ -157,7 +171,8 @@ def population_std(student: Student, draw: Draw) -> None:
     of_one = expect(of_one, "std").shape(X.shape[1]).tensor()
     expect(of_one).all(~of_one.isnan(), "std of a single example is NaN, as by a division by N − 1 = 0")
     variance = sum((x - sum(X) / len(X)) ** 2 for x in X) / len(X)
-    expect(std, "std").close_to(variance**0.5, because="the root of the mean squared distance from the mean")
+    because, slips = "the root of the mean squared distance from the mean", partial(std_slips, X)
+    expect(std, "std").close_to(variance**0.5, because=because, slips=slips)
 
 
 @standardizer.criterion(points=1)
@@ -223,6 +238,10 @@ add_contract(
 Call = Callable[..., Any]  # call(student, X, y, W, b, lam)
 
 
+def bias_slips(regularised: Tensor) -> Slips:
+    return {"b is regularised too; only W is.": regularised}
+
+
 def add_cost_criteria(exercise: Exercise, problem: Call, call: Call) -> None:
     """Mean and regulariser, for an exercise that returns loss + λ ΣW²."""
 
@@ -243,7 +262,16 @@ def add_cost_criteria(exercise: Exercise, problem: Call, call: Call) -> None:
         lam, zero = draw.number(0.1, 0.5), torch.zeros_like(b)
         loss, penalty = scalar(call(student, X, y, W, zero, 0.0)), lam * sum(v**2 for v in W.flatten())
         cost = call(student, X, y, W, zero, lam)
-        expect(cost, "the cost").close_to(loss + penalty, penalty=penalty, sizes={"N": len(X)})
+
+        def slips() -> Slips:
+            return {
+                "The regulariser is λ times the norm of W; the sum of squares is the norm squared.": loss
+                + lam * W.norm(),
+                "The regulariser has the mean of the squares; their sum is asked.": loss + penalty / W.numel(),
+                "The regulariser sums the magnitudes |W|; it sums the squares.": loss + lam * W.abs().sum(),
+            }
+
+        expect(cost, "the cost").close_to(loss + penalty, penalty=penalty, sizes={"N": len(X)}, slips=slips)
 
     @exercise.criterion(points=0.5, contract=True)
     def bias_is_not_regularised(student: Student, draw: Draw) -> None:
@@ -254,7 +282,8 @@ def add_cost_criteria(exercise: Exercise, problem: Call, call: Call) -> None:
             scalar(call(student, X, y, W, bias, lam)) - scalar(call(student, X, y, W, bias, 0.0))
             for bias in (torch.zeros_like(b), b)
         ]
-        expect(added[1], "what λ adds").close_to(added[0], because="what it adds where b = 0")
+        slips = partial(bias_slips, added[0] + lam * b.square().sum())
+        expect(added[1], "what λ adds").close_to(added[0], because="what it adds where b = 0", slips=slips)
 
 
 def add_gradient_criteria(
@@ -297,8 +326,10 @@ def add_gradient_criteria(
         """λ adds nothing to the gradient of b."""
         X, y, W, b = problem(draw)
         _, without = expect(call(student, X, y, W, b, 0.0)).parts("grad_W", "grad_b")
-        _, grad_b = expect(call(student, X, y, W, b, draw.number(0.1, 0.5))).parts("grad_W", "grad_b")
-        expect(grad_b, "grad_b").close_to(finite(without, *b.shape, name="grad_b"), because="grad_b where λ = 0")
+        without, lam = finite(without, *b.shape, name="grad_b"), draw.number(0.1, 0.5)
+        _, grad_b = expect(call(student, X, y, W, b, lam)).parts("grad_W", "grad_b")
+        slips = partial(bias_slips, without + 2 * lam * b)
+        expect(grad_b, "grad_b").close_to(without, because="grad_b where λ = 0", slips=slips)
 
 
 def one_vector(gradients: Any) -> Tensor:
@@ -328,6 +359,19 @@ def binary_hinge(X: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return torch.stack([F.relu(1 - label * (w.dot(x) + b)) for x, label in zip(X, y, strict=True)]).mean()
 
 
+def hinge_slips(X: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Slips:
+    agreement, hinge = y * (X @ w + b), binary_hinge(X, y, w, b)
+    return {
+        "The 1 of max(0, 1 − y(w·x + b)) is missing.": F.relu(-agreement).mean(),
+        "max(0, …) is missing: examples far on the right side cost less than nothing.": (1 - agreement).mean(),
+        "The sign of y(w·x + b) is wrong: it is the right predictions that cost something.": F.relu(
+            1 + agreement
+        ).mean(),
+        "The hinge is squared.": F.relu(1 - agreement).square().mean(),
+        "The mean is over the violating examples; it is over all N.": hinge * len(X) / (agreement < 1).sum(),
+    }
+
+
 binary_svm_cost = Exercise("binary_svm_cost", forbidden=FORBIDDEN)
 
 
@@ -338,7 +382,7 @@ def hinge_loss(student: Student, draw: Draw) -> None:
         w, b, X, y = svm_problem(draw)
         expected = binary_hinge(X, y, w, b)
         loss = apart_from_mean(student.binary_svm_cost(w, b, X, y, 0.0), expected, len(X))
-        expect(loss, "the loss").close_to(expected)
+        expect(loss, "the loss").close_to(expected, slips=partial(hinge_slips, X, y, w, b))
 
 
 add_cost_criteria(
@@ -349,6 +393,25 @@ add_contract(
     lambda draw: (draw.normal(4), draw.normal(), draw.normal(9, 4), draw.signs(9), 0.1),
     [Form("the cost", (), scalar="tensor")],
 )
+
+
+def hinge_gradient_slips(X: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Slips:
+    violating = y * (X @ w + b) < 1
+
+    def gradient(loss: Call) -> Tensor:
+        return gradients_by_autograd(loss, X, y, w, b)[0]
+
+    return {
+        "Every example counts; only those that violate their margin may.": gradient(
+            lambda X, y, w, b: (1 - y * (X @ w + b)).mean()
+        ),
+        "The factor y is missing.": gradient(lambda X, y, w, b: -(X @ w + b)[violating].sum() / len(X)),
+        "The mean is over the violating examples; it is over all N.": gradient(binary_hinge)
+        * (len(X) / violating.sum()),
+        "Only misclassified examples count; those inside the margin, 0 < y(w·x + b) < 1, are to count too.": gradient(
+            lambda X, y, w, b: F.relu(-y * (X @ w + b)).mean()
+        ),
+    }
 
 
 binary_svm_gradients = Exercise("binary_svm_gradients", forbidden=FORBIDDEN)
@@ -362,7 +425,8 @@ def gradient_of_w(student: Student, draw: Draw) -> None:
         expected, _ = gradients_by_autograd(binary_hinge, X, y, w, b)
         grad_w, _ = expect(student.binary_svm_gradients(w, b, X, y, 0.0)).parts("grad_w", "grad_b")
         grad_w = apart_from_mean(grad_w, expected, len(X), name="grad_w")
-        expect(grad_w, "grad_w").close_to(expected, because="autograd's result")
+        slips = partial(hinge_gradient_slips, X, y, w, b)
+        expect(grad_w, "grad_w").close_to(expected, because="autograd's result", slips=slips)
 
 
 add_gradient_criteria(
@@ -419,6 +483,19 @@ def larger_scores_win(student: Student, scores: Tensor, probs: Tensor) -> None:
     expect(now).all(now[0, 0] > probs[0, 0], "a larger score does not give a larger probability")
 
 
+OVER_EXAMPLES = "The softmax is taken over the examples of a column (dim 0), not over the classes of a row (dim 1)."
+
+
+def ratio_slips(scores: Tensor) -> Slips:
+    columns = torch.softmax(scores, 0)
+    return {
+        OVER_EXAMPLES: columns / columns[:, :1],
+        "The exponentials are those of −scores.": torch.exp(scores[:, :1] - scores),
+        "The scores are divided by their sum; their exponentials are to be.": scores / scores[:, :1],
+        "The base is 2; it is e.": torch.exp2(scores - scores[:, :1]),
+    }
+
+
 @softmax.criterion(points=1)
 def follows_the_exponentials(student: Student, draw: Draw) -> None:
     """Within a row the probabilities are in the ratio of the exponentials of the scores."""
@@ -426,16 +503,27 @@ def follows_the_exponentials(student: Student, draw: Draw) -> None:
     for _ in range(2):
         scores = draw.normal(N, K)
         probs = expect(student.softmax(scores)).shape(N, K).tensor()
-        expect(probs / probs[:, :1], "the ratio p[i, k] / p[i, 0]").close_to(torch.exp(scores - scores[:, :1]))
+        ratio, slips = torch.exp(scores - scores[:, :1]), partial(ratio_slips, scores)
+        expect(probs / probs[:, :1], "the ratio p[i, k] / p[i, 0]").close_to(ratio, slips=slips)
+
+
+def row_sum_slips(scores: Tensor) -> Slips:
+    return {
+        OVER_EXAMPLES: torch.softmax(scores, 0).sum(1),
+        "The exponentials are not divided by their sum.": scores.exp().sum(1),
+        "All entries of the matrix together sum to one; every row is to.": (scores.exp() / scores.exp().sum()).sum(1),
+    }
 
 
 @softmax.criterion(points=0.5, contract=True)
 def rows_sum_to_one(student: Student, draw: Draw) -> None:
     """Every row of the result is non-negative and sums to one."""
     N, _, K = sizes(draw)
-    probs = expect(student.softmax(draw.normal(N, K))).shape(N, K).tensor()
+    scores = draw.normal(N, K)
+    probs = expect(student.softmax(scores)).shape(N, K).tensor()
     expect(probs).all(probs >= 0, "a probability is negative")
-    expect(probs.sum(1), "the sum of a row").close_to(torch.ones(N, dtype=torch.float64))
+    slips = partial(row_sum_slips, scores)
+    expect(probs.sum(1), "the sum of a row").close_to(torch.ones(N, dtype=torch.float64), slips=slips)
 
 
 @softmax.criterion(points=1)
@@ -458,6 +546,20 @@ add_contract(softmax, lambda draw: (draw.normal(5, 3),), [Form("the result", (5,
 cross_entropy = Exercise("cross_entropy", forbidden=FORBIDDEN)
 
 
+def cross_entropy_slips(scores: Tensor, y: Tensor) -> Slips:
+    of_label = torch.softmax(scores, 1).gather(1, y[:, None])
+    loss = F.cross_entropy(scores, y)
+    return {
+        OVER_EXAMPLES: F.nll_loss(torch.log_softmax(scores, 0), y),
+        "This is the mean probability: minus its logarithm is asked.": of_label.mean(),
+        "This is minus the mean probability: the logarithm is missing.": -of_label.mean(),
+        "This is the logarithm of the mean; the mean of the logarithms is asked.": -of_label.mean().log(),
+        "The logarithm has base 2; the natural one is asked.": loss / math.log(2),
+        "The logarithm has base 10; the natural one is asked.": loss / math.log(10),
+        "Every class adds −log p; only the true one does.": -torch.log_softmax(scores, 1).sum(1).mean(),
+    }
+
+
 @cross_entropy.criterion(points=1)
 def minus_log_probability(student: Student, draw: Draw) -> None:
     """The loss is −log p of the true class, p being the softmax of the scores (as a mean or as a sum)."""
@@ -467,7 +569,8 @@ def minus_log_probability(student: Student, draw: Draw) -> None:
         probs = torch.exp(scores) / torch.exp(scores).sum(1, keepdim=True)
         expected = -torch.stack([torch.log(p[label]) for p, label in zip(probs, y, strict=True)]).mean()
         loss = apart_from_mean(student.cross_entropy(scores, y), expected, N)
-        expect(loss, "the loss").close_to(expected, sizes={"K": K})
+        slips = partial(cross_entropy_slips, scores, y)
+        expect(loss, "the loss").close_to(expected, sizes={"K": K}, slips=slips)
 
 
 @cross_entropy.criterion(points=0.5)
@@ -556,13 +659,23 @@ def partly_right(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
     return X, y, W, torch.zeros_like(b), right / len(X)
 
 
+def accuracy_slips(share: float, N: int) -> Slips:
+    given = {
+        "This is a percentage; a share between 0 and 1 is asked.": 100 * share,
+        "This is the number of right predictions; it is to be divided by N.": N * share,
+        "This is the share of wrong predictions.": 1 - share,
+        "This is the share whose own class has the smallest score, not the largest.": 1 / N,
+    }
+    return {sentence: torch.tensor(value, dtype=torch.float64) for sentence, value in given.items()}
+
+
 @accuracy.criterion(points=1)
 def share_of_correct_predictions(student: Student, draw: Draw) -> None:
     """The share of examples, between 0 and 1, whose largest score is that of their class (b = 0 here)."""
     for _ in range(2):
         X, y, W, b, share = partly_right(draw)
         got = student.accuracy(X, y, W, b)
-        expect(got, "the accuracy").close_to(share)
+        expect(got, "the accuracy").close_to(share, slips=partial(accuracy_slips, share, len(X)))
 
 
 @accuracy.criterion(points=0.5)
@@ -589,6 +702,25 @@ add_contract(
 )
 
 
+def gradient_slips(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Slips:
+    scores, one_hot = X @ W + b, F.one_hot(y, len(b))
+
+    def gradient(loss: Call) -> Tensor:
+        return gradients_by_autograd(loss, X, y, W, b)[0]
+
+    def from_scores(grad_scores: Tensor) -> Tensor:
+        return gradient(lambda X, y, W, b: ((X @ W + b) * grad_scores).sum() / len(X))
+
+    return {
+        "The one-hot labels are not subtracted from the probabilities.": from_scores(torch.softmax(scores, 1)),
+        OVER_EXAMPLES: from_scores(torch.softmax(scores, 0) - one_hot),
+        "The scores take the place of the probabilities.": from_scores(scores - one_hot),
+        "Only the true class's score gets a gradient; every score has one.": from_scores(
+            (torch.softmax(scores, 1) - 1) * one_hot
+        ),
+    }
+
+
 cross_entropy_gradients = Exercise("cross_entropy_gradients", forbidden=FORBIDDEN)
 
 
@@ -600,7 +732,8 @@ def gradient_of_W(student: Student, draw: Draw) -> None:
         expected, _ = gradients_by_autograd(cross_entropy_of, X, y, W, b)
         grad_W, _ = expect(student.cross_entropy_gradients(X, y, W, b, 0.0)).parts("grad_W", "grad_b")
         grad_W = apart_from_mean(grad_W, expected, len(X), name="grad_W")
-        expect(grad_W, "grad_W").close_to(expected, because="autograd's result", sizes={"K": len(b)})
+        slips = partial(gradient_slips, X, y, W, b)
+        expect(grad_W, "grad_W").close_to(expected, because="autograd's result", sizes={"K": len(b)}, slips=slips)
 
 
 add_gradient_criteria(
@@ -633,6 +766,18 @@ def well_separated(draw: Draw, N: int, K: int) -> tuple[Tensor, Tensor]:
     return torch.where(F.one_hot(y, K) > 0, draw.uniform(3, 5, N, K), draw.uniform(-1, 1, N, K)), y
 
 
+def multiclass_hinge_slips(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Slips:
+    margins, N, K = wrong_class_margins(X @ W + b, y), len(X), len(b)
+    return {
+        "The margin of 1 is missing.": hinge_of(X, y, W, b, margin=0.0),
+        "Only an example's largest violation counts; every wrong class adds its own.": F.relu(margins.amax(1)).mean(),
+        "This is the number of violations; their sizes are to be added.": (margins > 0).sum() / N,
+        "The violations are squared.": F.relu(margins).square().sum() / N,
+        "The true and the wrong class are exchanged: it is s_k − s_y + 1.": F.relu(2 - margins).sum() / N,
+        "The sum over classes is divided by K − 1; only examples are averaged.": hinge_of(X, y, W, b) / (K - 1),
+    }
+
+
 @multiclass_hinge.criterion(points=1)
 def violated_margins(student: Student, draw: Draw) -> None:
     """Every wrong class adds max(0, s_k − s_y + 1) (as a mean or as a sum over examples)."""
@@ -642,7 +787,9 @@ def violated_margins(student: Student, draw: Draw) -> None:
         # A constant added to every loss is the business of another criterion.
         constant = scalar(student.multiclass_hinge(*well_separated(draw, len(X), len(b))))
         loss = apart_from_mean(scalar(student.multiclass_hinge(X @ W + b, y)) - constant, expected, len(X))
-        expect(loss, "the loss, less that of well separated scores").close_to(expected, sizes={"K": len(b)})
+        slips = partial(multiclass_hinge_slips, X, y, W, b)
+        name = "the loss, less that of well separated scores"
+        expect(loss, name).close_to(expected, sizes={"K": len(b)}, slips=slips)
 
 
 @multiclass_hinge.criterion(points=0.5, contract=True)
@@ -650,7 +797,8 @@ def kept_margins_cost_nothing(student: Student, draw: Draw) -> None:
     """Where the true class leads by more than the margin the loss is 0: the true class itself does not count."""
     N, _, K = sizes(draw)
     loss = student.multiclass_hinge(*well_separated(draw, N, K))
-    expect(loss, "the loss").close_to(0.0, atol=1e-9)
+    counted = "The true class counts too: its own max(0, s_y − s_y + 1) is 1 for every example."
+    expect(loss, "the loss").close_to(0.0, atol=1e-9, slips=lambda: {counted: torch.tensor(1.0)})
 
 
 @multiclass_hinge.criterion(points=0.5, name="mean_over_examples")
@@ -671,6 +819,25 @@ add_contract(
 )
 
 
+def multiclass_hinge_gradient_slips(X: Tensor, y: Tensor, W: Tensor, b: Tensor, columns: int | slice) -> Slips:
+    def gradient(loss: Callable[[Tensor], Tensor]) -> Tensor:
+        """Of the summed `loss` of all margins, (N, K−1) → any shape, divided by N."""
+        return gradients_by_autograd(
+            lambda X, y, W, b: loss(wrong_class_margins(X @ W + b, y)).sum() / len(X), X, y, W, b
+        )[0][:, columns]
+
+    return {
+        "The size of the violation is used; the slope of max(0, m) is 1 wherever m > 0.": gradient(
+            lambda margins: F.relu(margins).square() / 2
+        ),
+        "Every wrong class counts; only those whose margin is violated may.": gradient(lambda margins: margins),
+        "The margin of 1 is missing.": gradient(lambda margins: F.relu(margins - 1)),
+        "An example counts once, however many margins it violates; it is to count once for each.": gradient(
+            lambda margins: F.relu(margins.amax(1))
+        ),
+    }
+
+
 multiclass_hinge_gradients = Exercise("multiclass_hinge_gradients", forbidden=FORBIDDEN)
 
 
@@ -684,7 +851,8 @@ def columns_of_wrong_classes(student: Student, draw: Draw) -> None:
         grad_W = expect(grad_W, "grad_W").shape(*W.shape).tensor()[:, :-1]
         expected = expected[:, :-1]
         grad_W = apart_from_mean(grad_W, expected, len(X))
-        expect(grad_W, "grad_W[:, wrong classes]").close_to(expected, because="autograd's result")
+        slips = partial(multiclass_hinge_gradient_slips, X, y, W, b, slice(None, -1))
+        expect(grad_W, "grad_W[:, wrong classes]").close_to(expected, because="autograd's result", slips=slips)
 
 
 @multiclass_hinge_gradients.criterion(points=1)
@@ -695,7 +863,8 @@ def column_of_the_true_class(student: Student, draw: Draw) -> None:
     grad_W, _ = expect(student.multiclass_hinge_gradients(X, y, W, b, 0.0)).parts("grad_W", "grad_b")
     grad_W = expect(grad_W, "grad_W").shape(*W.shape).tensor()[:, -1]
     grad_W = apart_from_mean(grad_W, expected[:, -1], len(X))
-    expect(grad_W, "grad_W[:, true class]").close_to(expected[:, -1], because="autograd's result")
+    slips = partial(multiclass_hinge_gradient_slips, X, y, W, b, -1)
+    expect(grad_W, "grad_W[:, true class]").close_to(expected[:, -1], because="autograd's result", slips=slips)
 
 
 add_gradient_criteria(
@@ -958,6 +1127,18 @@ def bce_of(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Tensor:
 binary_cross_entropy = Exercise("binary_cross_entropy", bonus=True, forbidden=FORBIDDEN)
 
 
+def bce_slips(scores: Tensor, y: Tensor) -> Slips:
+    target = F.one_hot(y, scores.shape[1]).to(scores.dtype)
+    losses = F.binary_cross_entropy_with_logits(scores, target, reduction="none")
+    return {
+        "Only the true class adds to the loss; the others add −log(1 − p).": (losses * target).mean(),
+        "The true class adds nothing to the loss; it adds −log p.": (losses * (1 - target)).mean(),
+        "p is the softmax; it is the sigmoid of each score by itself.": F.binary_cross_entropy(
+            torch.softmax(scores, 1), target
+        ),
+    }
+
+
 @binary_cross_entropy.criterion(points=1)
 def both_outcomes_count(student: Student, draw: Draw) -> None:
     """Every class adds −log p where it is the true one, else −log(1 − p), p = σ(score) (as a mean or as a sum)."""
@@ -967,7 +1148,7 @@ def both_outcomes_count(student: Student, draw: Draw) -> None:
         probs = 1 / (1 + torch.exp(-scores))
         expected = -torch.where(F.one_hot(y, K) > 0, probs, 1 - probs).log().mean()
         loss = apart_from_mean(student.binary_cross_entropy(scores, y), expected, N, K, N * K)
-        expect(loss, "the loss").close_to(expected)
+        expect(loss, "the loss").close_to(expected, slips=partial(bce_slips, scores, y))
 
 
 @binary_cross_entropy.criterion(points=0.5, name="mean_over_examples")

@@ -71,6 +71,17 @@ def test_the_regularisers_part_of_a_cost_is_named(part: float, says: str) -> Non
     assert says in causes(cost + part * 0.7, cost, penalty=0.7, sizes=SIZES)
 
 
+def test_a_slip_is_told_by_its_own_sentence() -> None:
+    slips = {"The rows are squared.": RIGHT**2, "The sign.": -RIGHT}
+    assert causes(RIGHT**2, slips=lambda: slips) == "The rows are squared."
+    assert causes(-RIGHT, slips=lambda: slips) == "The sign."
+    assert causes(3 * RIGHT, slips=lambda: slips) == "Every entry is 3 times what is expected."
+
+
+def test_a_slip_that_gives_the_right_result_explains_nothing() -> None:
+    assert "One is added." not in causes(RIGHT + 1, RIGHT + 1, slips=lambda: {"One is added.": RIGHT + 1})
+
+
 def test_what_explains_nothing_is_not_told() -> None:
     torch.manual_seed(1)
     assert causes(torch.randn(4, 3, dtype=torch.float64), sizes=SIZES, regularised=W, lam=0.1) == ""

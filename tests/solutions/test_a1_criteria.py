@@ -65,7 +65,42 @@ def test_mistake_fails_exactly_what_it_breaks(variant: Mistake) -> None:
     for secret in SECRETS:
         result = judged(variant.exercise, {variant.exercise: variant.solution}, secret)
         assert set(unmet(result)) == set(variant.caught_by)
+        assert not any("could not be used" in message for message in unmet(result).values())
         assert 0 < result.score < result.max_score
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("sample_std", "divided by N − 1"),
+        ("variance_for_std", "the root is missing"),
+        ("svm_without_margin", "The 1 of max(0, 1 − y(w·x + b)) is missing"),
+        ("svm_not_cut_off", "max(0, …) is missing"),
+        ("svm_norm_not_squared", "λ times the norm"),
+        ("svm_bias_regularised", "b is regularised too"),
+        ("svm_gradients_without_margin", "Only misclassified examples count"),
+        ("svm_gradients_of_all", "Every example counts"),
+        ("softmax_over_examples", "not over the classes of a row (dim 1)"),
+        ("logarithm_to_base_two", "base 2"),
+        ("accuracy_in_per_cent", "a percentage"),
+        ("error_rate", "share of wrong predictions"),
+        ("gradients_without_targets", "labels are not subtracted"),
+        ("gradients_bias_regularised", "b is regularised too"),
+        ("true_class_counted", "The true class counts too"),
+        ("hinge_without_margin", "The margin of 1 is missing"),
+        ("hinge_of_worst_class", "largest violation counts"),
+        ("hinge_squared", "squared"),
+        ("violations_for_their_derivative", "the slope of max(0, m) is 1"),
+        ("true_class_pushed_once", "counts once, however many margins"),
+    ],
+)
+def test_the_notebook_names_the_slip(name: str, cause: str) -> None:
+    """What a student sees before anyone graded anything: the visible criteria's own words."""
+    variant = next(v for v in MISTAKES if v.name == name)
+    for secret in SECRETS:
+        result = judged(variant.exercise, {variant.exercise: variant.solution}, secret)
+        told = [c.message for c in result.criteria if c.criterion.visible and not c.passed]
+        assert any(cause in message for message in told), told
 
 
 def test_every_exercise_has_mistakes_alternatives_and_hidden_criteria() -> None:
