@@ -103,8 +103,8 @@ class Assignment:
         raise KeyError((role, name))
 
     def reference_cells(self) -> list[Cell]:
-        """What makes the reference: the setup (but not `check`) and the exercises, in order."""
-        return [c for c in self.cells if (c.role == "setup" and not c.is_check_setup) or c.role == "exercise"]
+        """What makes the reference: the setup (but not what makes `check` or installs) and the exercises, in order."""
+        return [c for c in self.cells if (c.role == "setup" and not c.is_for_notebooks) or c.role == "exercise"]
 
     def reference(self) -> dict[str, Any]:
         """The right solution: a fresh namespace after setup and exercise cells ran in this process.

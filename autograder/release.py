@@ -104,7 +104,7 @@ def leaked_lines(bundle: Path, assignment: Assignment) -> list[tuple[str, str]]:
 
     A line counts when it is longer than 25 characters without its indent, belongs to a reference solution, a hidden
     criterion, a mistake or an alternative, and belongs neither to what the notebook's source hands out nor to the
-    visible criteria or course_utils of the checkout.
+    visible criteria (of any assignment) or course_utils of the checkout.
 
     Parameters
     ----------
@@ -123,8 +123,8 @@ def leaked_lines(bundle: Path, assignment: Assignment) -> list[tuple[str, str]]:
         path = assignment.solution_folder / file
         secret |= _lines(path.read_text(encoding="utf-8")) if path.is_file() else set()
     public = _lines("\n".join(c.handout for c in assignment.cells))
-    public |= _lines((assignment.folder / "checks.py").read_text(encoding="utf-8"))
-    for path in (assignment.root / "course_utils").rglob("*.py"):
+    checks = (assignment.root / "assignments").glob("*/checks.py")  # assignments word their criteria alike
+    for path in (*checks, *(assignment.root / "course_utils").rglob("*.py")):
         public |= _lines(path.read_text(encoding="utf-8"))
     found = []
     for path in sorted(p for p in bundle.rglob("*") if p.is_file()):

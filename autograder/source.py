@@ -62,6 +62,11 @@ class Cell:
         return self.role == "setup" and self.name == "check"
 
     @property
+    def is_for_notebooks(self) -> bool:
+        """Whether this setup cell is about the place where a student works, which grading has no use for."""
+        return self.role == "setup" and self.name in ("check", "install")
+
+    @property
     def solved(self) -> str:
         """The cell with its solution, without the lines that mark it."""
         return "\n".join(line for line in self.text.split("\n") if BEGIN not in line and END not in line)

@@ -107,7 +107,7 @@ def check_notebook(
     setup = [
         StudentCell(f"setup {name}", *_read(source))
         for (role, name), source in reversed(labelled.items())
-        if role == "setup" and name not in ("check", "colab")
+        if role == "setup" and name not in ("check", "install")
     ]
     checked = Checked(data, notebook_cells, [], oddities=submission.oddities)
     cells = [*setup, *submission.cells]

@@ -81,6 +81,34 @@
 # `F.cross_entropy`, `F.one_hot`. Everything else is allowed, loops and NumPy included. The checks and grading both
 # look for forbidden calls; an exercise with one gets no points.
 
+# %% setup="install"
+# On Google Colab this cell installs what the notebook needs; everywhere else it only looks whether it is there.
+import glob
+import importlib.util
+import os
+import shutil
+import sys
+
+if "google.colab" in sys.modules and not os.path.exists("checks.py"):
+    if not glob.glob("*/assignments/a2_k_layer_networks"):
+        print("Choose the assignment's zip file, as your course gave it to you.")
+        from google.colab import files
+
+        for archive in glob.glob("*.zip") or files.upload():
+            shutil.unpack_archive(archive)
+    if not glob.glob("*/assignments/a2_k_layer_networks"):
+        raise FileNotFoundError("No zip file here holds a2_k_layer_networks; run this cell again and choose it.")
+    bundle = glob.glob("*/assignments/a2_k_layer_networks")[0].split(os.sep)[0]
+    sys.path.insert(0, os.path.abspath(bundle))
+    from course_utils.colab import install
+
+    install(bundle, "a2_k_layer_networks")
+elif importlib.util.find_spec("course_utils") is None:
+    raise ModuleNotFoundError(
+        f"The course's package is not in {sys.prefix}: choose the kernel of the environment in which you ran "
+        "`pip install .` (in VS Code at the top right), or run that in the folder of the bundle."
+    )
+
 # %% setup
 import math
 from itertools import pairwise
