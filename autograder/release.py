@@ -34,20 +34,38 @@ You need Python {python}. In this folder:
 ```sh
 python -m venv .venv
 . .venv/bin/activate            # Windows: .venv\\Scripts\\activate
-pip install -e .{constraints}
-course doctor                   # says what is missing, if anything is
-```
+pip install .{constraints}
+course doctor                   # says what is missing, if anything is, and what to do about it
+{data}```
+
+On Google Colab nothing has to be set up: upload the notebook there, and its first cell asks for the zip file in which
+you got this folder.
 
 ## Work
 
+```sh
 {opening}
+```
 
 Write your solution where a cell says `# YOUR CODE HERE`, and your answers where it says `YOUR ANSWER HERE`. The cell
 `check("…")` after each exercise shows which of its criteria your function meets, and what is wrong where it does not.
 Grading holds these criteria and further ones against your functions. It takes functions and classes by their names;
 cells that train and plot are not run again, so save the notebook with their output.
 
-Hand in the notebook{plural} (`.ipynb`) and nothing else.
+```sh
+course check {short}                 # the same checks in the terminal, for the notebook as it is saved
+course check {short} {exercise}  # one exercise
+course report {short}                # figures, numbers and answers without code, as a page and as a PDF
+```
+
+## Hand in
+
+```sh
+course submit {short}
+```
+
+It checks the notebook, says what is unfinished, and writes one zip file with a receipt. It sends nothing: hand in that
+file where your course collects assignments.
 """
 
 
@@ -212,15 +230,24 @@ def _pyproject(root: Path) -> str:
 def _readme(root: Path, assignments: Sequence[Assignment], constraints: bool) -> str:
     project = _project(root)
     one = len(assignments) == 1
-    commands = [f"jupyter lab assignments/{a.name}/{a.name}.ipynb" for a in assignments]
     return README.format(
         title=assignments[0].title if one else "Assignments",
         description=f"This is {'an assignment' if one else 'a set of assignments'} of the course {project['name']}",
         python=project["requires-python"].removeprefix(">=") + " or newer",
         constraints=" -c constraints.txt" if constraints else "",
-        opening="```sh\n" + "\n".join(commands) + "\n```",
-        plural="" if one else "s",
+        data="".join(f"{line}\n" for line in dict.fromkeys(filter(None, map(_data_line, assignments)))),
+        opening="\n".join(f"jupyter lab assignments/{a.name}/{a.name}.ipynb" for a in assignments),
+        short=assignments[0].name.split("_")[0],
+        exercise=next(iter(assignments[0].exercises)),
     )
+
+
+def _data_line(assignment: Assignment) -> str:
+    """The line of the README that fetches an assignment's data; "" where it needs none."""
+    code = "\n".join(assignment.experiments.values())
+    if "load_images(" in code:
+        return "course data                     # CIFAR-10, 170 MB, verified; goes on where it was interrupted"
+    return "course data tinyshakespeare     # a text of 1 MB, verified" if "load_text(" in code else ""
 
 
 def _zip(folder: Path, archive: Path, top: str) -> None:

@@ -182,7 +182,10 @@ def test_the_readme_names_the_notebook(bundle: Released) -> None:
     text = (bundle.folder / "README.md").read_text()
     assert text.startswith("# Tiny: doubling\n")
     assert f"jupyter lab assignments/{NAME}/{NAME}.ipynb" in text
-    assert "pip install -e . -c constraints.txt" in text
+    assert "\npip install . -c constraints.txt\n" in text
+    for command in ("course doctor ", "course check tiny double ", "course submit tiny\n", "course report tiny "):
+        assert f"\n{command}" in text
+    assert "course data" not in text  # its experiments load none
     assert "{" not in text
 
 
