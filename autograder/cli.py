@@ -356,6 +356,19 @@ def feedback(
 
 
 @command
+def report(assignment: AssignmentName, course: CourseFolder = Path("course")) -> None:
+    """Write a page on the class: marks, exercises, mistakes, code that is alike, and oddities."""
+    from autograder.assignment import load_assignment
+    from autograder.course import read_course
+    from autograder.course_settings import read_settings
+    from autograder.report import make_report
+
+    loaded, there = load_assignment(assignment), read_course(course)
+    made = make_report(loaded, there, read_settings(loaded.root))
+    out.print(f"{made.page}\n{made.exercises}\n{made.mistakes}\n{made.alike}", highlight=False, soft_wrap=True)
+
+
+@command
 def export(
     names: Annotated[
         list[str] | None, typer.Argument(help="Assignments; all that somebody handed in when none is named.")

@@ -199,6 +199,7 @@ class _Run:
             written=outcome.written,
             new_work=new_work,
             seconds=outcome.seconds,
+            exercise_seconds=self._exercise_seconds(student, outcome),
         )
         self._write_notebook(student, outcome.notebook)
         self.files.write(student, stored)
@@ -206,6 +207,12 @@ class _Run:
         self.graded.judged.append(student)
         judged = set(outcome.judged)
         self.graded.exercises_judged[student] = [name for name in self._assignment.exercises if name in judged]
+
+    def _exercise_seconds(self, student: str, outcome: Outcome) -> dict[str, float]:
+        """The time of each exercise's criteria; of those that were kept, as it was."""
+        before = self.files.read(student)
+        known = (before.exercise_seconds if before else {}) | outcome.exercise_seconds
+        return {name: known[name] for name in outcome.exercises if name in known}
 
     def _record(self, student: str, stored: StoredResult, stamp: str | None) -> None:
         self.recorder.add(student, stored.result, stored.written, stamp, stored.new_work)

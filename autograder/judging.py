@@ -132,6 +132,8 @@ class Outcome:
         For each question answered in words whether there is an answer.
     seconds : float
         Wall time of judging.
+    exercise_seconds : dict
+        Wall time of the criteria of each exercise that was judged.
     failure : str
         Why there is no result: a fault of the engine's that this submission brought out; empty as a rule.
     """
@@ -144,6 +146,7 @@ class Outcome:
     notebook: str = ""
     written: dict[str, bool] = field(default_factory=dict)
     seconds: float = 0.0
+    exercise_seconds: dict[str, float] = field(default_factory=dict)
     failure: str = ""
 
 
@@ -223,7 +226,13 @@ class Station:
             judged.cell_oddities = list(work.cell_oddities)
         result = judged.to_json()
         made = Outcome(
-            work.key, result, judged.plain(), list(judged.exercises), judged.cell_oddities, seconds=judged.seconds
+            work.key,
+            result,
+            judged.plain(),
+            list(judged.exercises),
+            judged.cell_oddities,
+            seconds=judged.seconds,
+            exercise_seconds={n: sum(c.seconds for c in e.result.criteria) for n, e in judged.exercises.items()},
         )
         if self._released is None:
             return made

@@ -40,6 +40,8 @@ class StoredResult:
         Whether the submission was another one than the one judged before.
     seconds : float
         Wall time of judging.
+    exercise_seconds : dict of str to float
+        Wall time of each exercise's criteria, when they were last judged.
     """
 
     result: dict[str, Any]
@@ -52,6 +54,7 @@ class StoredResult:
     written: dict[str, bool] = field(default_factory=dict)
     new_work: bool = True
     seconds: float = 0.0
+    exercise_seconds: dict[str, float] = field(default_factory=dict)
 
 
 class ResultFiles(Mapping[str, dict[str, Any]]):

@@ -15,7 +15,7 @@ def outcome(course: Course, assignment: str) -> dict[str, dict[str, Any]]:
         p.stem: json.loads(p.read_text()) for p in sorted((course.folder / "results" / assignment).glob("*.json"))
     }
     for stored in results.values():
-        del stored["seconds"], stored["new_work"]
+        del stored["seconds"], stored["exercise_seconds"], stored["new_work"]
     notebooks = {p.parts[-3]: p.read_text() for p in sorted((course.folder / "autograded").glob("*/*/*.ipynb"))}
     marks = {}
     with open_gradebook(course.db_url, course.course_id) as gradebook:

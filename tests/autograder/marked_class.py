@@ -65,7 +65,7 @@ def write_result(
     """Put a result where a grading run puts it: the student's file and the gradebook."""
     answers = dict.fromkeys(assignment.written, written)
     kept = {n: KeptExercise(e, assignment.exercises[n].bonus) for n, e in result["exercises"].items()}
-    stored = StoredResult(result, kept, "", {}, {}, "", written=answers, seconds=seconds)
+    stored = StoredResult(result, kept, "", {}, {}, "", written=answers, exercise_seconds=dict.fromkeys(kept, seconds))
     files = ResultFiles(course.folder, assignment.name)
     files.folder.mkdir(parents=True, exist_ok=True)
     files.write(student, stored)

@@ -128,7 +128,7 @@ def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def plain(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
-    return {key: dataclasses.replace(outcomes[key], seconds=0.0) for key in sorted(outcomes)}
+    return {key: dataclasses.replace(outcomes[key], seconds=0.0, exercise_seconds={}) for key in sorted(outcomes)}
 
 
 def command_line(pid: int) -> bytes:

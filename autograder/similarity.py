@@ -1,0 +1,211 @@
+"""Which submissions have code that is suspiciously alike.
+
+Code is compared without comments, docstrings, layout, names of variables, and what the released notebook already had;
+in tokens, by the share that one longest common subsequence covers (RapidFuzz's Indel similarity).  Right solutions of a
+short exercise are alike by nature, so what counts is by how much two are more alike than two of this class as a rule.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from rapidfuzz import fuzz
+from rapidfuzz.distance import Indel
+from rapidfuzz.process import cdist
+
+MAX_SOURCE = 100_000  # characters of a cell that is read as Python
+MAX_TOKENS = 5_000  # of an exercise that are compared
+ENOUGH_TOKENS = 25  # of an exercise, below which being alike says nothing
+ENOUGH_IN_ALL = 60  # of all exercises of a pair that are compared
+SAME_IN_CLASS = 0.95  # of the class as a rule, above which being alike says nothing
+SUSPICIOUS = 0.75  # of the way from the class's rule to identical
+OUTLYING = 3.0  # times the distance between the quartiles of all pairs, above the upper one
+MAX_PAIRS = 40
+FIRST_SYMBOL = 0x100
+CLOSE = 1e-6  # of scores, which come from single precision
+UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Two submissions that are more alike than the class's.
+
+    Attributes
+    ----------
+    students : (str, str)
+        Whose.
+    score : float
+        How far they are from the class's rule to identical, from 0 to 1, averaged by length over the exercises.
+    exercises : dict of str to float
+        The similarity of each exercise that says something, the most alike first.
+    text : float
+        Similarity of the text as it stands, comments and names included, of the same exercises.
+    """
+
+    students: tuple[str, str]
+    score: float
+    exercises: dict[str, float]
+    text: float
+
+
+def normalised(source: str, released: str = "") -> list[str]:
+    """The lines of a cell's code that are the student's, in a form that layout, comments and names do not change.
+
+    Parameters
+    ----------
+    source : str
+        The cell.
+    released : str
+        The cell as it was handed out, whose lines are left out.
+    """
+    given = set(_lines(released))
+    return [line for line in _lines(source) if line not in given]
+
+
+@lru_cache(maxsize=1024)
+def _lines(source: str) -> tuple[str, ...]:
+    try:
+        if len(source) > MAX_SOURCE:
+            raise ValueError
+        tree = ast.parse(source)
+        bound = set()
+        for n in ast.walk(tree):
+            if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store):
+                bound.add(n.id)
+            elif isinstance(n, ast.arg):
+                bound.add(n.arg)
+        plain = ast.unparse(ast.fix_missing_locations(_Plain(bound).visit(tree)))
+    except UNREADABLE:  # not Python, or no code that anyone would read
+        plain = re.sub(r"#.*", "", source[:MAX_SOURCE])
+    return tuple(line.strip() for line in plain.splitlines() if line.strip() not in ("", "pass"))
+
+
+class _Plain(ast.NodeTransformer):
+    """Takes away docstrings and annotations, and gives all variables one name."""
+
+    def __init__(self, bound: set[str]) -> None:
+        self._bound = bound
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.copy_location(ast.Name("v", node.ctx), node) if node.id in self._bound else node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        return ast.copy_location(ast.arg("v"), node)
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        self.generic_visit(node)
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return ast.copy_location(ast.Pass(), node)
+        return self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        self.generic_visit(node)
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+
+def tokens(lines: Iterable[str]) -> list[str]:
+    """The tokens of normalised code."""
+    text = "\n".join(lines)
+    found = []
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.string.strip():
+                found.append(token.string)
+    except (tokenize.TokenError, IndentationError, SyntaxError):
+        found = re.findall(r"\w+|[^\w\s]", text)
+    return found[:MAX_TOKENS]
+
+
+def suspiciously_alike(code: Mapping[str, Mapping[str, str]], released: Mapping[str, str]) -> list[Alike]:
+    """The pairs of submissions that are far more alike than those of this class as a rule, most alike first.
+
+    Parameters
+    ----------
+    code : mapping
+        By student and exercise the source of the exercise's cell.
+    released : mapping
+        By exercise the cell as it was handed out.
+    """
+    students = sorted(code)
+    count = len(students)
+    excess, weight = np.zeros((count, count)), np.zeros((count, count))
+    similar: dict[str, np.ndarray] = {}
+    for exercise, skeleton in released.items():
+        own = [tokens(normalised(code[s].get(exercise, ""), skeleton)) for s in students]
+        long_enough = np.array([len(t) >= ENOUGH_TOKENS for t in own])
+        if long_enough.sum() < 2:
+            continue
+        texts = _as_text(own)
+        similarity = np.asarray(cdist(texts, texts, scorer=Indel.normalized_similarity, dtype=np.float32), dtype=float)
+        both = np.outer(long_enough, long_enough)
+        rule = float(np.median(similarity[np.triu(both, 1)]))
+        if rule >= SAME_IN_CLASS:
+            continue
+        lengths = np.array([len(t) for t in own], dtype=float)
+        shared = np.where(both, np.minimum.outer(lengths, lengths), 0.0)
+        excess += shared * np.clip((similarity - rule) / (1 - rule), 0, None)
+        weight += shared
+        similar[exercise] = np.where(both, similarity, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        score = np.where(weight >= ENOUGH_IN_ALL, excess / weight, 0.0)
+    compared = score[np.triu(weight >= ENOUGH_IN_ALL, 1)]
+    if not len(compared):
+        return []
+    lower, upper = np.percentile(compared, (25, 75))
+    limit = min(max(SUSPICIOUS, upper + OUTLYING * (upper - lower)), 1 - CLOSE)
+    pairs = [(i, j) for i, j in zip(*np.nonzero(np.triu(score >= limit, 1)), strict=True)]
+    pairs.sort(key=lambda pair: (-score[pair], pair))
+    return [
+        _pair(
+            code,
+            released,
+            (students[i], students[j]),
+            float(score[i, j]),
+            {e: float(s[i, j]) for e, s in similar.items() if not np.isnan(s[i, j])},
+        )
+        for i, j in pairs[:MAX_PAIRS]
+    ]
+
+
+def _pair(
+    code: Mapping[str, Mapping[str, str]],
+    released: Mapping[str, str],
+    pair: tuple[str, str],
+    score: float,
+    similarity: dict[str, float],
+) -> Alike:
+    def text(student: str) -> str:
+        found = []
+        for exercise in similarity:
+            given = {line.strip() for line in released[exercise].splitlines()}
+            lines = code[student].get(exercise, "")[:MAX_SOURCE].splitlines()
+            found += [line for line in lines if line.strip() not in given]
+        return "\n".join(found)
+
+    ordered = dict(sorted(similarity.items(), key=lambda item: -item[1]))
+    return Alike(pair, score, ordered, fuzz.ratio(*map(text, pair)) / 100)
+
+
+def _as_text(sequences: list[list[str]]) -> list[str]:
+    """Each token as one character, the same one everywhere."""
+    symbols: dict[str, str] = {}
+    made = []
+    for sequence in sequences:
+        made.append("".join(symbols.setdefault(t, chr(FIRST_SYMBOL + len(symbols))) for t in sequence))
+    return made

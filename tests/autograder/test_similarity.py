@@ -1,0 +1,87 @@
+"""Submissions whose code is alike: copies in disguise are found, and what all write alike is not."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from autograder.similarity import ENOUGH_TOKENS, normalised, suspiciously_alike, tokens
+
+RELEASED = 'def mean_of(x, y):\n    """What it does."""\n    raise NotImplementedError()\n'
+STEPS = [
+    "total = {a} + {b}",
+    "for k in range(len({a})):\n        {b} = {b} + {a}[k] * {c}",
+    "while {c} < 10:\n        {c} += 1",
+    "if {a} > {b}:\n        {a}, {b} = {b}, {a}",
+    "{c} = sorted([{a}, {b}, {c}])[1]",
+    "{a} = ({a} - {b}) / max({c}, 1e-8)",
+    "{b} = sum(v * v for v in [{a}, {c}])",
+    "{c} = [{a} for _ in range(3)][-1] or {b}",
+    "try:\n        {a} = {b} / {c}\n    except ZeroDivisionError:\n        {a} = 0",
+    "{c} = {{'a': {a}, 'b': {b}}}['a'] ** 2",
+]
+
+
+def solution(seed: int, names: tuple[str, ...] = ("x", "y", "z"), comment: str = "") -> str:
+    """A function of eight steps, drawn and ordered at random."""
+    rng = random.Random(seed)
+    steps = [rng.choice(STEPS) for _ in range(8)]
+    a, b, c = names
+    body = "\n    ".join(s.format(a=a, b=b, c=c) for s in steps)
+    return f'def mean_of({a}, {b}):\n    """What it does."""\n    {c} = 0{comment}\n    {body}\n    return {c}\n'
+
+
+def a_class(size: int = 12) -> dict[str, dict[str, str]]:
+    return {f"s{k}": {"mean_of": solution(k), "other": solution(1000 + k)} for k in range(size)}
+
+
+RELEASED_CELLS = {"mean_of": RELEASED, "other": RELEASED}
+
+
+def test_layout_names_comments_and_what_was_handed_out_do_not_count() -> None:
+    one = 'def mean_of(x, y):\n    """What it does."""\n    # comment\n    s: float = (x + y)\n    return s / 2\n'
+    other = "def mean_of(a, b):\n    result = a+b; return result/2   # mine\n"
+    assert normalised(one, RELEASED) == normalised(other, RELEASED) == ["v = v + v", "return v / 2"]
+    assert normalised(RELEASED, RELEASED) == [] and tokens(["v = v + 2"]) == ["v", "=", "v", "+", "2"]
+    assert normalised("import torch.nn.functional as F\nF.softmax(X)") != normalised("F.relu(X)")
+
+
+def test_a_copy_in_disguise_is_found_and_honest_work_is_not() -> None:
+    code = a_class()
+    assert suspiciously_alike(code, RELEASED_CELLS) == []
+    disguised = {
+        "mean_of": solution(3, ("left", "right", "out"), "  # my own"),
+        "other": solution(1003, ("u", "w", "t")),
+    }
+    (found,) = suspiciously_alike({**code, "thief": disguised}, RELEASED_CELLS)
+    assert found.students == ("s3", "thief") and found.score == pytest.approx(1, abs=1e-3)
+    assert found.text < 0.95 and set(found.exercises) == {"mean_of", "other"}
+
+
+def test_a_copy_with_a_line_changed_is_found() -> None:
+    code = a_class()
+    lines = [c.replace("return z", "z = z + 1\n    return z") for c in code["s5"].values()]
+    (found,) = suspiciously_alike({**code, "thief": dict(zip(code["s5"], lines, strict=True))}, RELEASED_CELLS)
+    assert found.students == ("s5", "thief") and 0.75 < found.score < 1
+
+
+def test_what_the_whole_class_writes_alike_says_nothing() -> None:
+    same = {f"s{k}": {"mean_of": solution(1), "other": solution(2)} for k in range(8)}
+    assert suspiciously_alike(same, RELEASED_CELLS) == []
+    short = {f"s{k}": {"mean_of": f"def mean_of(x, y):\n    return x ** {k % 2}\n"} for k in range(8)}
+    assert suspiciously_alike(short, RELEASED_CELLS) == []
+
+
+def test_nothing_written_and_what_is_no_python_are_no_reason_to_stop() -> None:
+    deep = "x = " + "(" * 5000 + "1" + ")" * 5000
+    code = {
+        "a": {},
+        "b": {"mean_of": RELEASED},
+        "c": {"mean_of": "def ("},
+        "d": {"mean_of": deep},
+        "e": {"mean_of": "é\0"},
+    }
+    assert suspiciously_alike(code, RELEASED_CELLS) == [] and suspiciously_alike({}, RELEASED_CELLS) == []
+    broken = "def f(:\n" + "    x = x + 1\n" * ENOUGH_TOKENS
+    assert len(tokens(normalised(broken))) > ENOUGH_TOKENS
