@@ -745,6 +745,22 @@ class LazyNet(nn.Module):
 
 
 @alternative(
+    "ConvNet",
+    unusual="instance normalisation after convolutions with biases, which it makes idle; a learnt scale of the scores",
+)
+class InstanceNormalisedNet(nn.Module):
+    def __init__(self, n_classes):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 8, 3, stride=2), nn.Conv2d(8, 16, 3, stride=2)
+        self.out, self.scale = nn.Linear(16, n_classes, bias=False), nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        x = functional.leaky_relu(functional.instance_norm(self.one(x)), 0.1)
+        x = functional.leaky_relu(functional.instance_norm(self.two(x)), 0.1)
+        return self.scale * self.out(x.amax((2, 3)))
+
+
+@alternative(
     "augment",
     unusual="mirrors first, then shifts; one image at a time, one number at a time",
 )
@@ -1043,18 +1059,18 @@ def dilated_by_thinned_windows(X, F, b, dilation):
 
 @alternative(
     "InceptionBlock",
-    unusual="no ReLU, branches of their own made in reverse, average pooling",
+    unusual="branches of their own made in reverse, ReLU by clamp, padding by name",
 )
 class InceptionInReverse(nn.Module):
     def __init__(self, c_in, c_1, c_3, c_5, c_pool):
         super().__init__()
-        self.pooled = nn.Sequential(nn.AvgPool2d(3, 1, 1, count_include_pad=False), nn.Conv2d(c_in, c_pool, 1))
+        self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(c_in, c_pool, 1))
         self.wide = nn.Conv2d(c_in, c_5, 5, padding="same")
         self.middle = nn.Conv2d(c_in, c_3, 3, padding="same")
         self.narrow = nn.Conv2d(c_in, c_1, 1)
 
     def forward(self, x):
-        return torch.cat((self.narrow(x), self.middle(x), self.wide(x), self.pooled(x)), dim=1)
+        return torch.cat((self.narrow(x), self.middle(x), self.wide(x), self.pooled(x)), dim=1).clamp(min=0)
 
 
 @alternative(
@@ -1079,17 +1095,35 @@ class InceptionWithReductions(nn.Module):
 
 @alternative(
     "InceptionBlock",
-    unusual="two 3×3 convolutions in a row see 5×5 pixels; ReLU in the pooled branch only",
+    unusual="two 3×3 convolutions in a row see 5×5 pixels; one ReLU for all",
 )
 class InceptionOfThrees(nn.Module):
     def __init__(self, c_in, c_1, c_3, c_5, c_pool):
         super().__init__()
         five = nn.Sequential(nn.Conv2d(c_in, c_5, 3, 1, 1), nn.Conv2d(c_5, c_5, 3, 1, 1))
-        pooled = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(c_in, c_pool, 1), nn.ReLU())
+        pooled = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(c_in, c_pool, 1))
         self.branches = nn.ModuleList([nn.Conv2d(c_in, c_1, 1), nn.Conv2d(c_in, c_3, 3, 1, 1), five, pooled])
 
     def forward(self, x):
-        return torch.cat([branch(x) for branch in self.branches], -3)
+        return functional.relu(torch.cat([branch(x) for branch in self.branches], -3))
+
+
+@alternative(
+    "InceptionBlock",
+    unusual="dilation of a sliding maximum by unfold, bias of its own, pooled branch first and put back",
+)
+class InceptionByUnfold(nn.Module):
+    def __init__(self, c_in, c_1, c_3, c_5, c_pool):
+        super().__init__()
+        self.mix = nn.Conv2d(c_in, c_pool, 1, bias=False)
+        self.shift = nn.Parameter(torch.zeros(c_pool))
+        self.rest = nn.ModuleList(nn.Conv2d(c_in, c, k, 1, k // 2) for c, k in ((c_1, 1), (c_3, 3), (c_5, 5)))
+
+    def forward(self, x):
+        padded = functional.pad(x, (1, 1, 1, 1), value=-math.inf)
+        pooled = padded.unfold(2, 3, 1).unfold(3, 3, 1).amax((-1, -2))
+        last = self.mix(pooled) + self.shift[:, None, None]
+        return torch.cat([*(layer(x) for layer in self.rest), last], 1).relu()
 
 
 @alternative(

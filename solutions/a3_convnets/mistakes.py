@@ -1938,6 +1938,17 @@ class LayersInAPlainList(SmallNet):
 
 @mistake(
     "ConvNet",
+    caught_by="every_layer_is_used",
+    says="A layer is made in `__init__` and never called in `forward`. It counts as parameters and learns nothing.",
+)
+class LayerNeverCalled(SmallNet):
+    def __init__(self, n_classes):
+        super().__init__(n_classes)
+        self.more = nn.Linear(12, 12)
+
+
+@mistake(
+    "ConvNet",
     caught_by="at_most_300k_parameters",
     says="The fully connected layer has far too many weights: the net has more than 300,000 parameters. Pool first.",
 )
@@ -2042,7 +2053,7 @@ def eight_offsets(images, generator):
 
 @mistake(
     "augment",
-    caught_by=("offsets_are_uniform", "each_image_its_own"),
+    caught_by="each_image_its_own",
     says="All images of a batch are shifted by the same offsets. Each image has its own.",
 )
 def one_offset_for_the_batch(images, generator):
@@ -2052,12 +2063,41 @@ def one_offset_for_the_batch(images, generator):
 
 @mistake(
     "augment",
-    caught_by="half_are_mirrored",
+    caught_by="each_image_its_own",
     says="The whole batch is mirrored or not. Each image has its own chance.",
 )
 def one_flip_for_the_batch(images, generator):
     where, mirrored = draws(len(images), generator)
     return cropped(images, where, mirrored[:1].expand(len(images)))
+
+
+@mistake(
+    "augment",
+    caught_by="each_image_its_own",
+    says="Offsets and coin are drawn once for the whole batch. Each image has its own: draw N of each.",
+)
+def one_draw_for_the_batch(images, generator):
+    where, mirrored = draws(1, generator)
+    return cropped(images, where.expand(len(images), 2), mirrored.expand(len(images)))
+
+
+@mistake(
+    "augment",
+    caught_by="same_state_same_result",
+    says="The coin for the mirror image comes from the global random numbers: `generator=generator` is missing there.",
+)
+def coin_from_the_global_generator(images, generator):
+    where, _ = draws(len(images), generator)
+    return cropped(images, where, torch.rand(len(images)) < 0.5)
+
+
+@mistake(
+    "augment",
+    caught_by=("same_state_same_result",),
+    says="Offsets and coin come from the global random numbers: the generator that is given is not used.",
+)
+def all_from_the_global_generator(images, generator):
+    return cropped(images, *draws(len(images), None))
 
 
 @mistake(
@@ -2125,7 +2165,7 @@ def rolled(images, generator):
 
 @mistake(
     "augment",
-    caught_by=("offsets_are_uniform", "each_image_its_own"),
+    caught_by="offsets_are_uniform",
     says="The images are mirrored but not shifted.",
 )
 def only_mirrored(images, generator):
@@ -2224,7 +2264,7 @@ def gradients_pile_up(model, images, labels, optimizer, *, batch_size, generator
 
 @mistake(
     "train_epoch",
-    caught_by=("images_keep_their_labels", "mean_over_the_batch", "gradients_start_from_zero", "one_step_a_batch"),
+    caught_by="gradients_start_from_zero",
     says="The gradients are set to zero between `backward` and `step`, so the step has nothing to follow. The order "
     "is zero_grad, backward, step.",
 )
@@ -2243,7 +2283,7 @@ def zeroed_before_the_step(model, images, labels, optimizer, *, batch_size, gene
 
 @mistake(
     "train_epoch",
-    caught_by=("images_keep_their_labels", "gradients_start_from_zero", "one_step_a_batch"),
+    caught_by="one_step_a_batch",
     says="There is one step an epoch, after the loop: that is full-batch gradient descent. A step follows each batch.",
 )
 def one_step_an_epoch(model, images, labels, optimizer, *, batch_size, generator, transform=None):
@@ -2297,7 +2337,7 @@ def last_batch_dropped(model, images, labels, optimizer, *, batch_size, generato
 
 @mistake(
     "train_epoch",
-    caught_by=("images_keep_their_labels", "gradients_start_from_zero", "mean_loss_over_images"),
+    caught_by=("images_keep_their_labels", "mean_loss_over_images"),
     says="Images and labels are shuffled by two different permutations, so images lose their labels.",
 )
 def two_permutations(model, images, labels, optimizer, *, batch_size, generator, transform=None):
@@ -2334,6 +2374,20 @@ def always_the_same_order(model, images, labels, optimizer, *, batch_size, gener
     was, total = model.training, 0.0
     model.train()
     for x, y in batches(images, labels, batch_size, torch.Generator().manual_seed(0)):
+        total += step(model, x if transform is None else transform(x, generator), y, optimizer) * len(y)
+    model.train(was)
+    return total / len(images)
+
+
+@mistake(
+    "train_epoch",
+    caught_by="same_state_same_result",
+    says="The order is drawn from the global random numbers: `generator=generator` is missing in `randperm`.",
+)
+def order_from_the_global_generator(model, images, labels, optimizer, *, batch_size, generator, transform=None):
+    was, total = model.training, 0.0
+    model.train()
+    for x, y in batches(images, labels, batch_size, None):
         total += step(model, x if transform is None else transform(x, generator), y, optimizer) * len(y)
     model.train(was)
     return total / len(images)
@@ -3332,6 +3386,58 @@ class PoolingIsAConvolution(Inception):
         self.pool, self.after = nn.Identity(), nn.Conv2d(c_in, c_pool, 3, padding=1)
 
 
+@mistake(
+    "InceptionBlock",
+    caught_by="relu_in_every_branch",
+    says="No branch ends with a ReLU.",
+)
+class InceptionWithoutRelu(Inception):
+    def forward(self, x):
+        return torch.cat(self.parts(x), 1)
+
+
+@mistake(
+    "InceptionBlock",
+    caught_by="relu_in_every_branch",
+    says="The pooled branch has no ReLU after its 1×1 convolution.",
+)
+class PooledBranchWithoutRelu(Inception):
+    def forward(self, x):
+        *others, pooled = self.parts(x)
+        return torch.cat([*map(torch.relu, others), pooled], 1)
+
+
+@mistake(
+    "InceptionBlock",
+    caught_by="largest_of_each_channel",
+    says="The fourth branch convolves first and pools afterwards. It pools the input, then convolves.",
+)
+class ConvolvesBeforePooling(Inception):
+    def parts(self, x):
+        return [self.one(x), self.three(x), self.five(x), self.pool(self.after(x))]
+
+
+@mistake(
+    "InceptionBlock",
+    caught_by="largest_of_each_channel",
+    says="The fourth branch takes the mean of its 3×3 window. The largest value is asked for.",
+)
+class PoolsTheMean(Inception):
+    def parts(self, x):
+        mean = functional.avg_pool2d(x, 3, stride=1, padding=1)
+        return [self.one(x), self.three(x), self.five(x), self.after(mean)]
+
+
+@mistake(
+    "InceptionBlock",
+    caught_by="branches_convolve_the_input",
+    says="The ReLU acts on the input too, so the branches never see its negative values.",
+)
+class InputRectified(Inception):
+    def parts(self, x):
+        return super().parts(torch.relu(x))
+
+
 class Separable(nn.Module):
     """A right separable block, to be spoiled."""
 
@@ -3346,7 +3452,7 @@ class Separable(nn.Module):
 
 @mistake(
     "SeparableConvBlock",
-    caught_by=("output_in_evaluation", "output_in_training"),
+    caught_by="output_in_evaluation",
     says="The first convolution is not depthwise: without `groups=c_in` each of its filters sees all channels, which "
     "is the cost that a separable convolution saves.",
 )
@@ -3358,7 +3464,7 @@ class NotDepthwise(Separable):
 
 @mistake(
     "SeparableConvBlock",
-    caught_by=("output_in_evaluation", "output_in_training"),
+    caught_by="output_in_evaluation",
     says="There is a ReLU between the depthwise and the pointwise convolution; BN and ReLU come after both.",
 )
 class ReluBetween(Separable):
@@ -3388,7 +3494,7 @@ class SeparableWithoutNorm(Separable):
 
 @mistake(
     "SeparableConvBlock",
-    caught_by=("output_in_evaluation", "output_in_training"),
+    caught_by="output_in_evaluation",
     says="The pointwise convolution comes first. Depthwise 3×3 on the c_in channels, then 1×1, is asked for.",
 )
 class PointwiseFirst(nn.Module):
@@ -3444,7 +3550,7 @@ def weights_without_k(y, K):
 
 @mistake(
     "class_weights",
-    caught_by=("absent_classes_weigh_nothing", "one_class_has_it_all"),
+    caught_by="absent_classes_weigh_nothing",
     says="A class without examples gets N / (K·0) = ∞, which makes the loss NaN. It gets 0.",
 )
 def absent_class_infinite(y, K):
@@ -3453,7 +3559,7 @@ def absent_class_infinite(y, K):
 
 @mistake(
     "class_weights",
-    caught_by=("absent_classes_weigh_nothing", "one_class_has_it_all"),
+    caught_by="absent_classes_weigh_nothing",
     says="A class without examples is counted as if it had one (`clamp(min=1)`). It gets weight 0.",
 )
 def absent_class_counted_once(y, K):
@@ -3472,7 +3578,7 @@ def one_added_to_every_count(y, K):
 
 @mistake(
     "class_weights",
-    caught_by="one_class_has_it_all",
+    caught_by="absent_classes_weigh_nothing",
     says="There are as many weights as the largest label says; K are asked for.",
 )
 def as_many_weights_as_labels_say(y, K):
