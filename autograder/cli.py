@@ -416,29 +416,83 @@ def export(
 
 @command
 def solve(
-    assignment: AssignmentName,
+    assignment: Annotated[str | None, typer.Argument(help="Name of an assignment, such as a1.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All assignments, one after another, and a page of all.")
+    ] = False,
     data: Annotated[
         str,
         typer.Option(
             "--data",
             "--text",
             help="What to run on: auto; cifar10, digits_in_scenes, tinyshakespeare or another set of "
-            "datasets/registry.toml; or the path of a text file.",
+            "datasets/registry.toml; or the path of a text file. With --all, a notebook that cannot run on it takes "
+            "a set of its own.",
         ),
     ] = "auto",
-    output: Annotated[Path | None, typer.Option(help="Folder to write; build/solve/ASSIGNMENT by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write; build/solve/ASSIGNMENT by default, with --all build/solve.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="With --all: run also what has not changed.")] = False,
 ) -> None:
-    """Run the reference notebook with its experiments; write the notebook, its figures and its numbers."""
+    """Run reference notebooks with their experiments; exit with 1 where a number leaves its published range."""
     from autograder.assignment import load_assignment
     from autograder.solve import solve as run_notebook
+    from autograder.solve_all import compared_with_published
+    from autograder.solve_progress import SolveProgress
+    from autograder.tables import comparison_table
 
-    solved = run_notebook(load_assignment(assignment), data=data, output=output, console=out)
+    if every == (assignment is not None):
+        raise CourseError("Name one assignment, such as `autograder solve a1`, or give --all.")
+    if assignment is None:
+        _solve_all(data, output, fresh)
+        return
+    loaded = load_assignment(assignment)
+    with SolveProgress(out, [loaded.name]) as progress:
+        solved = run_notebook(loaded, data=data, output=output, watch=progress.watch(loaded.name))
+    comparisons = compared_with_published(loaded, solved.folder)
+    if comparisons:
+        out.print(comparison_table({loaded.name: comparisons}))
     out.print(
         f"{solved.notebook}\n{solved.page}\n{solved.numbers}\n{len(solved.figures)} figures, "
         f"{solved.seconds:.0f} s in all.",
         highlight=False,
         soft_wrap=True,
     )
+    if any(c.fails for c in comparisons):
+        raise typer.Exit(1)
+
+
+def _solve_all(data: str, output: Path | None, fresh: bool) -> None:
+    from autograder.assignment import find_root
+    from autograder.atomic_write import atomic_write
+    from autograder.solve_all import Reference, solve_all
+    from autograder.solve_page import references_page
+    from autograder.solve_progress import SolveProgress
+    from autograder.tables import comparison_table
+
+    assignments = _assignments(None)
+    with SolveProgress(out, [a.name for a in assignments]) as progress:
+
+        def finished(done: Reference) -> None:
+            how = "failed" if done.failure else "has not changed since it ran" if done.kept else "done"
+            progress.finished(done.assignment.name, how)
+            out.print(f"{done.assignment.name} on {done.data}: {how}", highlight=False, markup=False)
+
+        references = solve_all(
+            assignments, data=data, output=output, fresh=fresh, watch=progress.watch, finished=finished
+        )
+    page = (output or find_root() / "build" / "solve") / "references.html"
+    atomic_write(page, references_page(references))
+    out.print(comparison_table({r.assignment.name: r.comparisons for r in references}))
+    for reference in references:
+        if reference.failure:
+            err.print(
+                f"{reference.assignment.name}: {reference.failure}", markup=False, highlight=False, soft_wrap=True
+            )
+    out.print(f"{page}", highlight=False, soft_wrap=True)
+    if any(r.fails for r in references):
+        raise typer.Exit(1)
 
 
 @command

@@ -26,7 +26,7 @@ from course_utils.checking import Exercise
 from course_utils.notebook_code import bound_names
 
 KNOWN = ("checks", "hidden_checks", "mistakes")  # files of an assignment that are read statement by statement
-NO_MATTER = ("alternatives",)  # those that no result depends on
+NO_MATTER = ("alternatives.py", "published.toml")  # those that no result depends on
 Node = ast.AST
 
 
@@ -41,7 +41,12 @@ def digest(*parts: object) -> str:
 
 def engine_fingerprint() -> str:
     """Changes with the engine, with what notebooks import, and with the libraries that compute."""
-    packages = [Path(package.__file__ or "").parent for package in (autograder, course_utils)]
+    return libraries_and(autograder, course_utils)
+
+
+def libraries_and(*modules: ModuleType) -> str:
+    """Changes with these packages of ours, and with the libraries that compute."""
+    packages = [Path(package.__file__ or "").parent for package in modules]
     files = [
         (f"{p.name}/{path.relative_to(p)}", path.read_bytes()) for p in packages for path in sorted(p.rglob("*.py"))
     ]
@@ -110,11 +115,10 @@ def _exercise_variables(module: ModuleType) -> dict[str, Exercise]:
 
 def _other_files(assignment: Assignment) -> Iterator[bytes]:
     """Files of the assignment's folders that nothing is known about; their names too."""
+    names = (*NO_MATTER, *(f"{stem}.py" for stem in (*KNOWN, assignment.name)))
     for folder in (assignment.folder, assignment.solution_folder):
         for path in sorted(folder.rglob("*")):
-            known = (
-                path.parent == folder and path.suffix == ".py" and path.stem in (*KNOWN, *NO_MATTER, assignment.name)
-            )
+            known = path.parent == folder and path.name in names
             if path.is_file() and not known and path.suffix not in (".ipynb", ".pyc") and "." not in path.parts[-1][:1]:
                 yield str(path.relative_to(folder)).encode()
                 yield path.read_bytes()

@@ -6,7 +6,6 @@ import base64
 import json
 import logging
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -15,19 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from traitlets.config import Config
 
+import course_utils
 from autograder.assignment import Assignment
 from autograder.atomic_write import atomic_folder, atomic_write
 from autograder.build import notebook_bytes, reference_notebook
 from autograder.errors import CourseError
+from autograder.fingerprint import digest, libraries_and
+from autograder.kernel_run import CellRaised, KernelEnded, run_cells
 from course_utils.data.registry import read_registry
 
 JSON = "application/json"
@@ -72,8 +69,21 @@ class Solved:
     seconds: float
 
 
+class Watch:
+    """Told how the run of a notebook goes; this one keeps it to itself."""
+
+    def total(self, cells: int) -> None:
+        """So many code cells will run."""
+
+    def started(self, cell: str) -> None:
+        """A cell begins."""
+
+    def done(self, cell: str, seconds: float | None) -> None:
+        """A cell is done; `seconds` are an experiment's."""
+
+
 def solve(
-    assignment: Assignment, *, data: str = "auto", output: Path | None = None, console: Console | None = None
+    assignment: Assignment, *, data: str = "auto", output: Path | None = None, watch: Watch | None = None
 ) -> Solved:
     """Run the reference notebook of an assignment, experiments and checks included.
 
@@ -90,28 +100,24 @@ def solve(
     output : Path, optional
         The folder to write; build/solve/<name> under the course's root when not given.  What stood there before is
         replaced when everything is ready, and not before.
-    console : Console, optional
-        Where to show progress.
+    watch : Watch, optional
+        Told how it goes.
 
     Raises
     ------
     CourseError
         With the name of the cell that failed.  The notebook up to there is kept beside `output` with ".failed".
     """
-    sets = ("auto", *read_registry())
-    if data not in sets:
-        if not Path(data).is_file():
-            raise CourseError(f"There is no data set {data!r}; choose one of {', '.join(sets)}, or a text file.")
-        data = str(Path(data).resolve())  # the notebook runs in another folder
-    folder = (output or assignment.root / "build" / "solve" / assignment.name).resolve()
+    data = known_data(data)
+    folder = (output or solved_folder(assignment)).resolve()
     if folder.exists() and not _ours(folder, assignment):
         raise CourseError(f"{folder} holds something else than a solved {assignment.name}; give another folder.")
     notebook = reference_notebook(assignment)
+    failed = folder.with_name(f"{folder.name}.failed.ipynb")
     start = time.perf_counter()
     try:
-        numbers, seconds = _run(assignment, notebook, data, console or Console(stderr=True))
+        numbers, seconds = _run(assignment, notebook, data, watch or Watch())
     except CourseError as error:
-        failed = folder.with_name(f"{folder.name}.failed.ipynb")
         atomic_write(failed, notebook_bytes(notebook))
         raise CourseError(f"{error}\nThe notebook up to there is in {failed}.") from error.__cause__
     total = time.perf_counter() - start
@@ -122,11 +128,13 @@ def solve(
         report = {
             "assignment": assignment.name,
             "data": data,
+            "made from": made_from(assignment, data),
             "numbers": numbers,
             "printed": _printed(notebook),
             "seconds": seconds,
         }
         (temporary / "numbers.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    failed.unlink(missing_ok=True)  # of an earlier run
     return Solved(
         folder=folder,
         notebook=folder / f"{assignment.name}.ipynb",
@@ -137,72 +145,76 @@ def solve(
     )
 
 
+def known_data(data: str) -> str:
+    """What to run on, with the whole path of a text file, because the notebook runs in another folder.
+
+    Raises
+    ------
+    CourseError
+        Where it is neither a set of the registry nor a file.
+    """
+    sets = ("auto", *read_registry())
+    if data in sets:
+        return data
+    if not Path(data).is_file():
+        raise CourseError(f"There is no data set {data!r}; choose one of {', '.join(sets)}, or a text file.")
+    return str(Path(data).resolve())
+
+
+def solved_folder(assignment: Assignment) -> Path:
+    """Where an assignment is solved when no folder is given."""
+    return assignment.root / "build" / "solve" / assignment.name
+
+
+def made_from(assignment: Assignment, data: str) -> str:
+    """Changes with whatever the numbers follow from: the source, what is handed out, course_utils and the libraries."""
+    files = [p for p in sorted(assignment.folder.iterdir()) if p.is_file() and p.suffix != ".ipynb"]
+    return digest(
+        libraries_and(course_utils), assignment.source.read_bytes(), *((p.name, p.read_bytes()) for p in files), data
+    )
+
+
 def _ours(folder: Path, assignment: Assignment) -> bool:
     """Whether a folder may be replaced: an earlier result of the same assignment, or empty."""
     return folder.is_dir() and ((folder / f"{assignment.name}.ipynb").is_file() or not any(folder.iterdir()))
 
 
 def _run(
-    assignment: Assignment, notebook: NotebookNode, data: str, console: Console
+    assignment: Assignment, notebook: NotebookNode, data: str, watch: Watch
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Run all cells in place; returns the notebook's `numbers`, and the seconds of each code cell by its id."""
     seconds: dict[str, float] = {}
     started = 0.0
-    running = notebook.cells[0]
-    progress = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-    task = progress.add_task("starting", total=sum(c.cell_type == "code" for c in notebook.cells))
+    running: NotebookNode | None = None
     last = new_code_cell(COLLECT_NUMBERS, id="numbers", metadata={"course": {"role": "numbers"}})
 
-    def on_start(cell: NotebookNode, cell_index: int) -> None:
+    def on_start(cell: NotebookNode) -> None:
         nonlocal started, running
         started, running = time.perf_counter(), cell
-        progress.update(task, description=_label(cell))
+        watch.started(_label(cell))
 
-    def on_executed(cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
+    def on_executed(cell: NotebookNode) -> None:
         if cell.id == last.id:
             return
         seconds[cell.id] = round(time.perf_counter() - started, 3)
-        progress.advance(task)
-        if cell.metadata["course"]["role"] == "experiment":
-            console.print(f"{_label(cell)}: {seconds[cell.id]:.1f} s", highlight=False)
+        watch.done(_label(cell), seconds[cell.id] if cell.metadata["course"]["role"] == "experiment" else None)
 
-    with tempfile.TemporaryDirectory(prefix="solve-") as name, progress:
+    watch.total(sum(c.cell_type == "code" for c in notebook.cells))
+    with tempfile.TemporaryDirectory(prefix="solve-") as name:
         place = Path(name).resolve() / "notebook"
         place.mkdir()
         for path in assignment.folder.iterdir():
             if path.is_file() and path.suffix != ".ipynb":
                 shutil.copy(path, place)
-        client = NotebookClient(
-            notebook,
-            kernel_name="python3",
-            timeout=None,
-            resources={"metadata": {"path": str(place)}},
-            store_widget_state=False,
-            on_cell_start=on_start,
-            on_cell_executed=on_executed,
-            config=_kernel_configuration(place.parent),
-        )
         notebook.cells.append(last)
         try:
-            client.execute(env=_environment(assignment.root, data))
-        except (CellExecutionError, DeadKernelError) as error:
+            environment = _environment(assignment.root, data)
+            run_cells(notebook, place, place.parent, environment, on_start=on_start, on_executed=on_executed)
+        except (CellRaised, KernelEnded) as error:
             raise CourseError(_failure(assignment, running, error)) from error
         finally:
             notebook.cells.pop()
     return next(o.data[JSON]["numbers"] for o in last.outputs if JSON in o.get("data", {})), seconds
-
-
-def _kernel_configuration(folder: Path) -> Config:
-    """Talk to the kernel through sockets in `folder`: TCP ports would be open to everyone on the machine."""
-    return Config({"KernelManager": {"transport": "ipc", "ip": str(folder / "kernel")}} if os.name == "posix" else {})
 
 
 def _environment(root: Path, data: str) -> dict[str, str]:
@@ -221,14 +233,15 @@ def _label(cell: NotebookNode) -> str:
     return f"{course['role']} {course['name']}" if "name" in course else course["role"]
 
 
-def _failure(assignment: Assignment, cell: NotebookNode, error: Exception) -> str:
+def _failure(assignment: Assignment, cell: NotebookNode | None, error: Exception) -> str:
+    if cell is None:
+        return f"The notebook's kernel did not start: {error or 'it gave no reason'}."
     course = cell.metadata["course"]
     where = f"{assignment.source}"
     if "name" in course:
         where += f":{assignment.cell(course['role'], course['name']).line}"
-    if isinstance(error, CellExecutionError):
-        said = re.sub(r"\x1b\[[0-9;]*m", "", f"{error.ename}: {error.evalue}".strip())
-        return f"The cell {_label(cell)} ({where}) raised {said}"
+    if isinstance(error, CellRaised):
+        return f"The cell {_label(cell)} ({where}) raised {error}"
     return f"The cell {_label(cell)} ({where}) ended the kernel, by a crash or for want of memory."
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from autograder.mistakes_table import Row
+from autograder.published import Comparison
 from course_utils.checking import Mistake
 
 
@@ -66,4 +67,19 @@ def mistakes_table(rows: list[Row]) -> Table:
             escape(verdict),
             style="red" if row.faults else "" if wrong else "dim",
         )
+    return table
+
+
+def comparison_table(comparisons: Mapping[str, Sequence[Comparison]]) -> Table:
+    """Numbers of reference notebooks beside the published ones, by assignment."""
+    table = Table()
+    several = len(comparisons) > 1
+    for column in (*(["assignment"] if several else []), "number", "here", "published", "accepted", "verdict"):
+        table.add_column(column, justify="right" if column in ("here", "published", "accepted") else "left")
+    for name, found in comparisons.items():
+        for c in found:
+            cells = [name] if several else []
+            cells += [c.number.shows, c.reached, c.number.range, c.number.accepted, c.verdict]
+            quiet = c.verdict in ("shown only", "not measured")
+            table.add_row(*map(escape, cells), style="red" if c.fails else "dim" if quiet else "")
     return table

@@ -17,6 +17,7 @@ from tiny_assignment import NAME, SOURCE, write_tiny_assignment
 from autograder.assignment import load_assignment
 from autograder.errors import CourseError
 from autograder.solve import Solved, solve
+from autograder.solve_progress import SolveProgress
 
 MORE = """
 import os
@@ -34,8 +35,9 @@ def solved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Solved, str]:
         tmp_path_factory.mktemp("course"), source=SOURCE.replace("plt.show()\n", "plt.show()\n" + MORE)
     )
     said = io.StringIO()
-    console = Console(file=said, width=120)
-    return solve(load_assignment(NAME, root), data="digits_in_scenes", console=console), said.getvalue()
+    with SolveProgress(Console(file=said, width=120), [NAME]) as progress:
+        done = solve(load_assignment(NAME, root), data="digits_in_scenes", watch=progress.watch(NAME))
+    return done, said.getvalue()
 
 
 def test_the_executed_notebook_is_complete(solved: tuple[Solved, str]) -> None:
