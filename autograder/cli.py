@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from collections.abc import Callable
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from autograder.console import ends_in_a_sentence, err, out
 from autograder.errors import CourseError
+from autograder.peer_commands import peer_app
 
 app = typer.Typer(
     name="autograder",
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out, err = Console(), Console(stderr=True)
+app.add_typer(peer_app, name="peer")
 
 AssignmentName = Annotated[str, typer.Argument(help="Name of an assignment, such as a1_linear_classifiers or a1.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; as many as there are cores by default.")]
@@ -36,19 +36,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def command(function: Command) -> Command:
     """Add a command; what the user can act on is printed as one sentence, with exit status 2."""
-
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except CourseError as error:
-            err.print(f"[bold red]autograder:[/] {error}", highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            err.print("autograder: interrupted; run the same command again to go on.")
-            raise typer.Exit(130) from None
-
-    app.command(name=function.__name__.strip("_"))(run)
+    app.command(name=function.__name__.strip("_"))(ends_in_a_sentence(function))
     return function
 
 

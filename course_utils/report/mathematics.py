@@ -26,8 +26,9 @@ class MathMLRenderer(IPythonRenderer):
 
 
 def markdown_to_html(text: str, *, escape: bool = False) -> str:
-    """HTML of Markdown; with `escape`, tags in it are shown rather than obeyed."""
-    return MarkdownWithMath(renderer=MathMLRenderer(escape=escape, exclude_anchor_links=True)).render(text)
+    """HTML of Markdown; with `escape`, tags in it are shown rather than obeyed, and links lead to the web only."""
+    renderer = MathMLRenderer(escape=escape, allow_harmful_protocols=not escape, exclude_anchor_links=True)
+    return MarkdownWithMath(renderer=renderer).render(text)
 
 
 @lru_cache(maxsize=4096)
