@@ -1,7 +1,8 @@
 """The notebook that staff and student see after grading: ours, with the student's work and the results in it.
 
-It is made from the released notebook.  Of the submission it takes the exercises' code, the written answers, the
-experiments with their pictures and text, and spare cells; nothing that could act in a reader's browser.
+It is made from the released notebook.  Of the submission it takes the exercises' code, the written answers (also those
+in cells of their own under the question), the experiments with their pictures and text, and spare cells; nothing that
+could act in a reader's browser.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from autograder.harmless import harmless_line, harmless_markdown, harmless_outputs, harmless_text
 from autograder.submission import Submission
 from course_utils.checking.display import STYLE
+
+MAX_TEXTS = 100  # text cells of a student's own
 
 
 def rebuild(
@@ -37,6 +40,7 @@ def rebuild(
     """
     notebook = copy.deepcopy(released)
     taken: dict[str, str] = {}
+    below, elsewhere = _added_texts(released, submission)
     for cell in notebook.cells:
         role, name = (cell.metadata.get("course", {}).get(k) for k in ("role", "name"))
         if role == "exercise":
@@ -46,13 +50,20 @@ def rebuild(
                 submission.shown.get(name, "# This experiment is not in the notebook."), 200_000
             )
             cell.outputs = harmless_outputs(submission.outputs.get(name))
-        elif role == "written" and name in submission.written:
-            answer = submission.written[name]
-            cell.source = answer if answer == cell.source else harmless_markdown(answer)
+        elif role == "written":
+            answer = submission.written.get(name, cell.source)
+            cell.source = "\n\n".join(
+                [answer if answer == cell.source else harmless_markdown(answer), *below.get(name, [])]
+            )
         elif role == "check" and result is not None and name in result["exercises"]:
             cell.outputs = _check_outputs(result["exercises"][name], (tables or {}).get(name, ""))
     if result is not None:
         notebook.cells.insert(0, _summary(result))
+    if elsewhere:
+        notebook.cells.append(
+            new_markdown_cell("## Other text in this notebook\n\nCells that answer no question.", id="added-texts")
+        )
+        notebook.cells += [new_markdown_cell(text, id=f"added-{k}") for k, text in enumerate(elsewhere)]
     if submission.spare:
         notebook.cells.append(
             new_markdown_cell("## Other code in this notebook\n\nCells that define no exercise.", id="spare-cells")
@@ -60,6 +71,32 @@ def rebuild(
         for k, source in enumerate(submission.spare[:100]):
             notebook.cells.append(new_code_cell(harmless_text(source), id=f"spare-{k}"))
     return notebook
+
+
+def _added_texts(released: NotebookNode, submission: Submission) -> tuple[dict[str, list[str]], list[str]]:
+    """What a student wrote in text cells of their own: by the question that it belongs to, and the rest; harmless."""
+    ours = {cell.source.strip() for cell in released.cells if cell.cell_type == "markdown"}
+    questions = {
+        cell.metadata.course.name: set(cell.source.splitlines())
+        for cell in released.cells
+        if cell.metadata.get("course", {}).get("role") == "written"
+    }
+    below: dict[str, list[str]] = {}
+    elsewhere: list[str] = []
+    added = [(question, text) for question, text in submission.texts if text.strip() not in ours]
+    for question, text in added[:MAX_TEXTS]:
+        if question not in questions:  # a question's cell that lost its metadata still has some line of its own
+            lines = set(text.splitlines())
+            asked = (name for name in questions if lines & _own_lines(questions, name))
+            question = next((name for name in asked if name not in submission.written), None)
+        (elsewhere if question is None else below.setdefault(question, [])).append(harmless_markdown(text))
+    return below, elsewhere
+
+
+def _own_lines(questions: dict[str, set[str]], name: str) -> set[str]:
+    """The lines that one question has and no other."""
+    others = set().union(*(lines for other, lines in questions.items() if other != name))
+    return {line for line in questions[name] - others if len(line) >= 15 and not line.startswith("*Written answer")}
 
 
 def _exercise_source(submission: Submission, name: str, taken: dict[str, str]) -> str:

@@ -34,6 +34,7 @@ MAX_PIECES = 50  # of a cell's assignments that are run one by one
 _HARMLESS_MAGIC = re.compile(r"[ \t]*%%(time|timeit|capture|prun)\b")
 # No pattern here may cross lines: on many empty ones it would take time that grows with their square.
 _MAGIC_LINE = re.compile(r"^[ \t]*[%!?,;/]|\?[ \t]*$|=[ \t]*[%!]", re.M)
+_LABELLED_ID = re.compile(r"(written|experiment)-([A-Za-z_]\w*)")  # some editors drop a cell's metadata
 _MAGIC_CALLS = {"run_line_magic", "run_cell_magic", "system", "getoutput"}
 
 
@@ -78,6 +79,9 @@ class Submission:
         assignments that an exercise needs.
     written : dict
         Answers in words by name.
+    texts : list of tuple
+        The other text cells in order, as they are: each with the name of the question in words that it stands under
+        (with nothing but such cells between), or None, and its source.
     outputs : dict
         Saved outputs of experiments by name, as they are in the notebook (not to be trusted).
     oddities : list of str
@@ -92,6 +96,7 @@ class Submission:
 
     cells: list[StudentCell] = field(default_factory=list)
     written: dict[str, str] = field(default_factory=dict)
+    texts: list[tuple[str | None, str]] = field(default_factory=list)
     outputs: dict[str, list[Any]] = field(default_factory=dict)
     oddities: list[str] = field(default_factory=list)
     defined: set[str] = field(default_factory=set)
@@ -167,6 +172,7 @@ def _cells(notebook: object) -> tuple[list[dict[str, Any]] | None, int]:
                 "kind": cell.get("cell_type"),
                 "source": _lines(source) if isinstance(source, str) else "",
                 "metadata": metadata if isinstance(metadata, dict) else {},
+                "id": cell.get("id"),
                 "outputs": outputs if isinstance(outputs, list) else [],
             }
         )
@@ -182,13 +188,15 @@ def _writable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _label(metadata: dict[str, Any]) -> tuple[str | None, str | None]:
-    """The role and name that our metadata gave a cell: a hint for answers and outputs, never for code."""
-    ours, graders = metadata.get("course"), metadata.get("nbgrader")
+def _label(cell: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The role and name that our metadata or id gave a cell: a hint for answers and outputs, never for code."""
+    ours, graders = cell["metadata"].get("course"), cell["metadata"].get("nbgrader")
     role = ours.get("role") if isinstance(ours, dict) else None
     name = ours.get("name") if isinstance(ours, dict) else None
     if name is None and isinstance(graders, dict):
         name = graders.get("grade_id")
+    if role is None and name is None and (by_id := _LABELLED_ID.fullmatch(str(cell["id"])[:200])):
+        role, name = by_id.groups()
     return (role if isinstance(role, str) else None), (name if isinstance(name, str) else None)
 
 
@@ -200,12 +208,22 @@ def _read_cells(
     others: list[_Other] = []
     kept: dict[int, list[StudentCell]] = {}
     code = 0
+    question: str | None = None  # that the cell stands under
     for number, cell in enumerate(cells, start=1):
-        role, name = _label(cell["metadata"])
+        role, name = _label(cell)
         source = cell["source"]
-        if cell["kind"] != "code":
-            if name is not None and role in ("written", None) and name not in submission.written:
-                submission.written[name] = source[:MAX_SOURCE]
+        if cell["kind"] == "code":
+            question = None
+        else:
+            if name is not None and role in ("written", None):
+                question = name
+                if name not in submission.written:
+                    submission.written[name] = source[:MAX_SOURCE]
+                else:  # a cell that was split, or copied
+                    submission.texts.append((name, source[:MAX_SOURCE]))
+            elif source.strip():
+                question = question if role is None else None
+                submission.texts.append((question, source[:MAX_SOURCE]))
             looks_like_code = any(
                 re.search(rf"^[ \t]*def {re.escape(e)}[ \t]*\(", source[:MAX_SOURCE], re.M) for e in exercises
             )

@@ -67,6 +67,71 @@ def test_what_the_student_wrote_takes_its_place(released: NotebookNode) -> None:
     nbformat.validate(notebook)
 
 
+def answer_of(released: NotebookNode, cells_: list[dict[str, Any]]) -> str:
+    """The rebuilt answer of a notebook with these cells."""
+    data = json.dumps({"cells": cells_, "nbformat": 4}).encode()
+    notebook = rebuild(released, read_notebook_bytes(data, ("double", "halve")))
+    nbformat.validate(notebook)
+    return str(cells(notebook, "written")["why_double"].source)
+
+
+def as_cells(released: NotebookNode) -> list[dict[str, Any]]:
+    return json.loads(nbformat.writes(released))["cells"]  # type: ignore[no-any-return]
+
+
+def place_of_question(handed_in: list[dict[str, Any]]) -> int:
+    return next(k for k, c in enumerate(handed_in) if c["metadata"].get("course", {}).get("role") == "written")
+
+
+@pytest.mark.parametrize("kind", ["below", "two below", "split", "metadata gone", "id and metadata gone", "below code"])
+def test_an_answer_is_found_wherever_it_stands(released: NotebookNode, kind: str) -> None:
+    handed_in = as_cells(released)
+    at = place_of_question(handed_in)
+    text: dict[str, Any] = {"cell_type": "markdown", "source": "Because it grows.", "metadata": {}}
+    if kind in ("below", "two below"):
+        handed_in.insert(at + 1, text)
+        if kind == "two below":
+            handed_in.insert(at + 2, {**text, "source": "And grows."})
+    elif kind == "split":
+        handed_in.insert(at + 1, {**text, "metadata": handed_in[at]["metadata"]})
+    elif kind == "below code":
+        handed_in[at + 1 : at + 1] = [{"cell_type": "code", "source": "2 + 2", "metadata": {}, "outputs": []}, text]
+    else:
+        handed_in[at]["source"] += text["source"]
+        for cell in handed_in:
+            cell["metadata"] = {}
+            if kind.startswith("id"):
+                del cell["id"]
+    if kind == "below code":  # under no question: shown at the end
+        data = json.dumps({"cells": handed_in, "nbformat": 4}).encode()
+        notebook = rebuild(released, read_notebook_bytes(data, ("double", "halve")))
+        assert [c.source for c in notebook.cells if c.id == "added-0"] == ["Because it grows."]
+        return
+    answer = answer_of(released, handed_in)
+    assert "Because it grows." in answer
+    assert ("And grows." in answer) is (kind == "two below")
+
+
+def test_our_own_text_is_no_answer(released: NotebookNode) -> None:
+    handed_in = as_cells(released)
+    for change in ({}, {"metadata": {}}):
+        notebook = rebuild(
+            released,
+            read_notebook_bytes(
+                json.dumps({"cells": [{**c, **change} for c in handed_in], "nbformat": 4}).encode(), ("double", "halve")
+            ),
+        )
+        assert not any(c.id.startswith("added") for c in notebook.cells)
+        assert cells(notebook, "written")["why_double"].source == cells(released, "written")["why_double"].source
+
+
+def test_what_stands_below_a_question_is_harmless_too(released: NotebookNode) -> None:
+    handed_in = as_cells(released)
+    evil = {"cell_type": "markdown", "source": EVIL, "metadata": {}}
+    handed_in.insert(place_of_question(handed_in) + 1, evil)
+    assert "<script" not in answer_of(released, [*handed_in, evil])
+
+
 def test_a_notebook_without_anything_is_rebuilt_too(released: NotebookNode) -> None:
     notebook = rebuild(released, Submission(), result(), {})
     assert "does not define double" in cells(notebook, "exercise")["double"].source
