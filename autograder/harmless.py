@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from typing import Any
+from urllib.parse import unquote
 
 from nbformat.v4 import new_output
 
@@ -13,6 +14,7 @@ MAX_OUTPUTS = 30  # of one cell
 MAX_TEXT = 20_000  # characters of one output
 MAX_PICTURE = 3 << 20  # bytes
 _MATHJAX = re.compile(r"\\(?=(class|cssId|data|href|mmlToken|require|style|unicode|url)(?![A-Za-z])|html)")
+_ATTACHED = re.compile(r"!\[[^\]\n]{0,200}\]\(attachment:([^)\n]{1,200})\)")
 PICTURES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 _ESCAPES = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)"  # terminals' own
@@ -49,6 +51,38 @@ def harmless_markdown(text: str) -> str:
     text = re.sub(r"\](?=\(|:)(?!(\(|:)[ \t]*(https?://|mailto:))", "] ", text)
     text = re.sub(r"(`{3,}|~{3,})([ \t]*)mermaid", r"\1\2text", text)  # a language that nbconvert's page would run
     return _MATHJAX.sub(r"\\ ", text)
+
+
+def harmless_answer(text: str, attachments: object) -> tuple[str, dict[str, dict[str, str]]]:
+    """An answer in Markdown, and the pictures that were put into it, which are moved to its end.
+
+    Parameters
+    ----------
+    text : str
+        The answer; ``![…](attachment:name)`` stands for a picture.
+    attachments : dict
+        By name, each picture's base64 under its MIME type, as notebooks hold them.
+
+    Returns
+    -------
+    str, dict
+        Harmless text, and the attachments of a cell with it.
+    """
+    kept: dict[str, dict[str, str]] = {}
+    known = attachments if isinstance(attachments, dict) else {}
+
+    def moved(match: re.Match[str]) -> str:
+        bundle = known.get(match[1]) or known.get(unquote(match[1]))
+        for kind, signature in PICTURES.items():
+            picture = _picture(bundle.get(kind), signature) if isinstance(bundle, dict) else None
+            if picture and len(kept) < MAX_OUTPUTS:
+                name = f"picture-{len(kept) + 1}.{kind.partition('/')[2]}"
+                kept[name] = {kind: picture}
+                return f"(picture {len(kept)}, below)"
+        return "(a picture that is no PNG or JPEG, or too large)"
+
+    text = harmless_markdown(_ATTACHED.sub(moved, text))
+    return "\n\n".join([text, *(f"![Picture {k}](attachment:{name})" for k, name in enumerate(kept, 1))]), kept
 
 
 def harmless_outputs(outputs: object) -> list[Any]:

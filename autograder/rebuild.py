@@ -14,7 +14,7 @@ from typing import Any
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
-from autograder.harmless import harmless_line, harmless_markdown, harmless_outputs, harmless_text
+from autograder.harmless import harmless_answer, harmless_line, harmless_markdown, harmless_outputs, harmless_text
 from autograder.submission import Submission
 from course_utils.checking.display import STYLE
 
@@ -51,10 +51,11 @@ def rebuild(
             )
             cell.outputs = harmless_outputs(submission.outputs.get(name))
         elif role == "written":
-            answer = submission.written.get(name, cell.source)
-            cell.source = "\n\n".join(
-                [answer if answer == cell.source else harmless_markdown(answer), *below.get(name, [])]
-            )
+            answers = [submission.written.get(name, cell.source), *below.get(name, [])]
+            if answers != [cell.source]:
+                cell.source, pictures = harmless_answer("\n\n".join(answers), submission.pictures.get(name))
+                if pictures:
+                    cell.attachments = pictures
         elif role == "check" and result is not None and name in result["exercises"]:
             cell.outputs = _check_outputs(result["exercises"][name], (tables or {}).get(name, ""))
     if result is not None:
@@ -63,7 +64,9 @@ def rebuild(
         notebook.cells.append(
             new_markdown_cell("## Other text in this notebook\n\nCells that answer no question.", id="added-texts")
         )
-        notebook.cells += [new_markdown_cell(text, id=f"added-{k}") for k, text in enumerate(elsewhere)]
+        notebook.cells += [
+            new_markdown_cell(harmless_markdown(text), id=f"added-{k}") for k, text in enumerate(elsewhere)
+        ]
     if submission.spare:
         notebook.cells.append(
             new_markdown_cell("## Other code in this notebook\n\nCells that define no exercise.", id="spare-cells")
@@ -74,7 +77,7 @@ def rebuild(
 
 
 def _added_texts(released: NotebookNode, submission: Submission) -> tuple[dict[str, list[str]], list[str]]:
-    """What a student wrote in text cells of their own: by the question that it belongs to, and the rest; harmless."""
+    """What a student wrote in text cells of their own: by the question that it belongs to, and the rest."""
     ours = {cell.source.strip() for cell in released.cells if cell.cell_type == "markdown"}
     questions = {
         cell.metadata.course.name: set(cell.source.splitlines())
@@ -89,7 +92,7 @@ def _added_texts(released: NotebookNode, submission: Submission) -> tuple[dict[s
             lines = set(text.splitlines())
             asked = (name for name in questions if lines & _own_lines(questions, name))
             question = next((name for name in asked if name not in submission.written), None)
-        (elsewhere if question is None else below.setdefault(question, [])).append(harmless_markdown(text))
+        (elsewhere if question is None else below.setdefault(question, [])).append(text)
     return below, elsewhere
 
 

@@ -82,6 +82,9 @@ class Submission:
     texts : list of tuple
         The other text cells in order, as they are: each with the name of the question in words that it stands under
         (with nothing but such cells between), or None, and its source.
+    pictures : dict
+        For each question the attachments (pictures put into a text cell) of its answer, by name, as they are in the
+        notebook (not to be trusted).
     outputs : dict
         Saved outputs of experiments by name, as they are in the notebook (not to be trusted).
     oddities : list of str
@@ -97,6 +100,7 @@ class Submission:
     cells: list[StudentCell] = field(default_factory=list)
     written: dict[str, str] = field(default_factory=dict)
     texts: list[tuple[str | None, str]] = field(default_factory=list)
+    pictures: dict[str, dict[str, Any]] = field(default_factory=dict)
     outputs: dict[str, list[Any]] = field(default_factory=dict)
     oddities: list[str] = field(default_factory=list)
     defined: set[str] = field(default_factory=set)
@@ -173,6 +177,7 @@ def _cells(notebook: object) -> tuple[list[dict[str, Any]] | None, int]:
                 "source": _lines(source) if isinstance(source, str) else "",
                 "metadata": metadata if isinstance(metadata, dict) else {},
                 "id": cell.get("id"),
+                "attachments": cell.get("attachments"),
                 "outputs": outputs if isinstance(outputs, list) else [],
             }
         )
@@ -224,6 +229,8 @@ def _read_cells(
             elif source.strip():
                 question = question if role is None else None
                 submission.texts.append((question, source[:MAX_SOURCE]))
+            if question is not None and isinstance(cell["attachments"], dict):
+                submission.pictures.setdefault(question, {}).update(cell["attachments"])
             looks_like_code = any(
                 re.search(rf"^[ \t]*def {re.escape(e)}[ \t]*\(", source[:MAX_SOURCE], re.M) for e in exercises
             )

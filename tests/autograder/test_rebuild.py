@@ -112,6 +112,39 @@ def test_an_answer_is_found_wherever_it_stands(released: NotebookNode, kind: str
     assert ("And grows." in answer) is (kind == "two below")
 
 
+def test_a_picture_in_an_answer_is_kept_and_nothing_else(released: NotebookNode) -> None:
+    handed_in = as_cells(released)
+    question = handed_in[place_of_question(handed_in)]
+    question["source"] = (
+        "See ![page](attachment:my%20page.png)\n\n"
+        "and [![x](attachment:my%20page.png)](javascript:alert(1)) ![y](attachment:no.svg)"
+    )
+    question["attachments"] = {
+        "my page.png": {"image/png": PNG},
+        "no.svg": {"image/svg+xml": EVIL},
+        "unused.png": {"image/png": PNG},
+    }
+    data = json.dumps({"cells": handed_in, "nbformat": 4}).encode()
+    notebook = rebuild(released, read_notebook_bytes(data, ("double", "halve")))
+    nbformat.validate(notebook)
+    answer = cells(notebook, "written")["why_double"]
+    assert answer.attachments == {"picture-1.png": {"image/png": PNG}, "picture-2.png": {"image/png": PNG}}
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    assert page.count(f"data:image/png;base64,{PNG}") == 2
+    assert "javascript:alert" not in page.replace("(javascript:alert(1))", "") and 'href="javascript' not in page
+    assert EVIL not in page
+
+
+@pytest.mark.parametrize(
+    "attachments", [None, [], "x", {"a.png": None}, {"a.png": {"image/png": ["!!"]}}, {"a.png": 3}]
+)
+def test_attachments_that_are_none_do_no_harm(released: NotebookNode, attachments: Any) -> None:
+    handed_in = as_cells(released)
+    question = handed_in[place_of_question(handed_in)]
+    question["source"], question["attachments"] = "![a](attachment:a.png)", attachments
+    assert "no PNG or JPEG" in answer_of(released, handed_in)
+
+
 def test_our_own_text_is_no_answer(released: NotebookNode) -> None:
     handed_in = as_cells(released)
     for change in ({}, {"metadata": {}}):
