@@ -27,7 +27,7 @@
 #   They are not rerun for grading, but their figures are read together with your answers.
 # - **Predict first.** Write your guess on paper *before* you run the cell.
 # - **Written questions** are answered in words and formulas. A person marks them.
-# - **Points.** The exercises bring 119 points, the written questions 13, and the bonus exercises up to 19.5 on top.
+# - **Points.** The exercises bring 121.25 points, the written questions 13, and the bonus exercises up to 19.5 on top.
 #
 # With all exercises solved and CIFAR-10 the notebook runs in about seven minutes on one processor core, and in less
 # than one minute on the small embedded set.
@@ -2084,7 +2084,8 @@ check("ensemble")
 #
 # Everything is as in `train`, `on_step` included, but return a list of `cycles` lists of layers: the parameters after
 # the last update of cycle 1, of cycle 2, and so on. A snapshot does not change when training goes on, and the last one
-# is what `train` would return. Epochs run on across the end of a cycle.
+# is what `train` would return. Whether an epoch runs on across the end of a cycle, as in `train`, or a new one begins
+# there is left to you.
 
 
 # %% exercise="train_snapshots"

@@ -46,8 +46,11 @@ from assignments.a2_k_layer_networks.checks import (
     early_stopping,
     ensemble,
     entry,
+    expect_costs_before,
     expect_equal_use,
+    expect_gradients_of_one_layer,
     expect_index,
+    far_apart,
     finite,
     forward,
     forward_bn,
@@ -58,23 +61,29 @@ from assignments.a2_k_layer_networks.checks import (
     label_smoothing_cross_entropy,
     log_uniform,
     loss_of,
+    network,
     network_statistics,
+    one_example_again_and_again,
     probabilities,
     problem,
     scalar,
     scores_of,
-    scores_with,
     sizes,
     small,
     smoothing_problem,
     snapshots_of,
+    spread,
     statistic,
     statistics,
+    taken,
     train,
     train_snapshots,
     training_arguments,
+    trains_right,
     use_of_examples,
     weights,
+    whole_set,
+    wide,
     with_parts,
 )
 from course_utils.checking import Draw, Exercise, Nested, Student, Unmet, add_precision, expect, unchanged_arguments
@@ -95,9 +104,16 @@ def seeded(seed: int, moved_on: int = 0) -> torch.Generator:
 
 
 def add_generator_criteria(
-    exercise: Exercise, result: Callable[[Student, Draw, torch.Generator], Tensor], *, decides: bool = True
+    exercise: Exercise,
+    result: Callable[[Student, Draw, torch.Generator], Tensor],
+    *,
+    decides: bool = True,
+    moves_on: bool = False,
 ) -> None:
-    """The generator's state decides; `result(student, draw, generator)` gives random numbers, or what they did."""
+    """The generator's state decides; `result(student, draw, generator)` gives random numbers, or what they did.
+
+    With `moves_on` a second call with the same generator has to give something else, too.
+    """
 
     @exercise.criterion(points=0.5, contract=True)
     def same_state_same_result(student: Student, draw: Draw) -> None:
@@ -117,6 +133,10 @@ def add_generator_criteria(
         first, other, moved_on = (result(student, Draw(inputs), g) for g in states)
         differ = not torch.equal(first, other) and not torch.equal(first, moved_on)
         expect(first).all(differ, "the result is the same for generators of different states")
+        if moves_on:
+            again = result(student, Draw(inputs), states[0])
+            text = "a second call with the same generator, which should have moved on, gives the same result"
+            expect(first).all(not torch.equal(first, again), text)
 
 
 def flat(structure: Any) -> Tensor:
@@ -140,7 +160,7 @@ def initial_weights(student: Student, draw: Draw, generator: torch.Generator) ->
     return torch.cat([W.flatten() for W in weights(student.initialize(shape, "he", generator=generator), shape)])
 
 
-add_generator_criteria(initialize, initial_weights)
+add_generator_criteria(initialize, initial_weights, moves_on=True)
 
 
 @initialize.criterion(points=0.5, contract=True, name="leaves_arguments_alone")
@@ -156,9 +176,10 @@ def one_layer_or_many(student: Student, draw: Draw) -> None:
     for shape in ([3000, 3], [50, *[70, 30] * 4, 10]):
         result = student.initialize(shape, "normal", sigma=0.01, generator=draw.generator())
         for W in weights(result, shape):
-            spread = W.double().std().item()
+            got = spread(W, 0.01)
             # Chance takes a right solution this far off once in 10⁸ times (300 numbers are the fewest).
-            expect(W).all(0.0075 < spread < 0.0125, f"sigma is 0.01, but the standard deviation is {spread:.2g}")
+            expect(W).all(0.0075 < got < 0.0125, f"sigma is 0.01, but the standard deviation is {got:.2g}")
+    weights(student.initialize([1, 1, 2], "he", generator=draw.generator()), [1, 1, 2])  # finite
 
 
 # --- The network: forward, cost, backward ----------------------------------------------------------------------------
@@ -171,7 +192,10 @@ def smallest_sizes(student: Student, draw: Draw) -> None:
     whole = forward_scores(student, p.X, p.layers)
     expect(whole).all(bool((whole != 0).any()), "every score is 0")
     i = draw.integer(0, p.N)
-    alone = forward_scores(student, p.X[i : i + 1], p.layers)
+    scores, _ = expect(student.forward(p.X[i : i + 1], p.layers)).parts("scores", "cache")
+    alone = expect(scores, "the scores of one example").finite().tensor()
+    exact = tuple(alone.shape) == (1, whole.shape[1])
+    expect(alone).all(exact, f"one example's scores have the shape {tuple(alone.shape)}, not {(1, whole.shape[1])}")
     expect(alone, "the row of scores of one example alone").close_to(whole[i : i + 1])
     for shape in ([1, 4, 3], [5, 1, 3], [1, 1, 2]):
         p = problem(draw, shape=shape, N=6)
@@ -221,7 +245,7 @@ def costs(student: Student, draw: Draw) -> list[Any]:
     p, q = problem(draw, 2), saturated(problem(draw, 2))
     return [
         student.cost(p.X, p.y, p.layers, 0.0),
-        student.cost(q.X, q.y, q.layers, draw.number(0.1, 0.5)),
+        student.cost(q.X, q.y, q.layers, 0.25),  # a power of 2 leaves the digits of the sum as they are
     ]
 
 
@@ -230,9 +254,18 @@ add_precision(cost, costs)
 
 def own_gradients(student: Student, p: Problem, bn: bool, lam: float = 0.0) -> Tensor:
     """The student's gradients of W, b, γ and β in one vector."""
-    passes = Passes(student, p, lam, bn=bn)
-    keys = [(k, key) for k, layer in enumerate(p.layers) for key in layer]
-    return torch.cat([passes.got(k, key).double().flatten() for k, key in keys])
+    return gradients_as_vector(Passes(student, p, lam, bn=bn).gradients, p.layers)
+
+
+def gradients_as_vector(gradients: Any, layers: Any) -> Tensor:
+    """All numbers of the gradients that are there; that none is missing is the business of keeps_form."""
+    found = []
+    for k, layer in enumerate(layers):
+        for key, value in layer.items():
+            there = isinstance(gradients, list | tuple) and k < len(gradients) and isinstance(gradients[k], dict)
+            if key == "W" or (there and isinstance(gradients[k].get(key), Tensor)):
+                found.append(entry(gradients, k, key, value.shape, "the gradients").double().flatten())
+    return torch.cat(found)
 
 
 def cache_of(student: Student, p: Problem, bn: bool) -> Any:
@@ -245,7 +278,7 @@ def cache_of(student: Student, p: Problem, bn: bool) -> Any:
 def gradients_from(student: Student, p: Problem, cache: Any, bn: bool) -> Tensor:
     """The student's gradients from a cache, in one vector."""
     gradients = student.call("backward_bn" if bn else "backward", p.y, p.layers, cache, 0.0)
-    return layers_as_vector(gradients, [{k: tuple(v.shape) for k, v in layer.items()} for layer in p.layers])
+    return gradients_as_vector(gradients, p.layers)
 
 
 def add_lasting_cache(exercise: Exercise, first: CachedCall, between: Call, read: CacheReader) -> None:
@@ -277,6 +310,12 @@ def add_network_cache(exercise: Exercise, *, bn: bool) -> None:
 
 
 add_network_cache(forward, bn=False)
+
+
+def expect_the_same(got: Tensor, usual: Tensor, where: str) -> None:
+    """The gradients for large scores are those for the same scores less a number for each row."""
+    name = f"the vector of all gradients for scores around {where}"
+    expect(got, name).close_to(usual, rtol=1e-3, atol=1e-5 * float(usual.abs().max()))
 
 
 def add_backward(exercise: Exercise, *, bn: bool) -> None:
@@ -311,9 +350,11 @@ def add_backward(exercise: Exercise, *, bn: bool) -> None:
         expect(usual).all(bool((usual != 0).any()), "every gradient is 0")
         for shift in (1000.0, -1000.0):
             layers = [*p.layers[:-1], {**p.layers[-1], "b": p.layers[-1]["b"] + shift}]
-            got = own_gradients(student, Problem(p.X, p.y, layers), bn)
-            name = f"the vector of all gradients for scores around {shift:g}"
-            expect(got, name).close_to(usual, rtol=1e-3, atol=1e-5 * float(usual.abs().max()))
+            expect_the_same(own_gradients(student, Problem(p.X, p.y, layers), bn), usual, f"{shift:g}")
+        far = far_apart(draw)
+        near = Problem(far.X, far.y, with_parts(far.layers, W=lambda W: torch.cat([0 * W[:1], W[1:]])))
+        usual = own_gradients(student, near, bn)
+        expect_the_same(own_gradients(student, far, bn), usual, "1000 in some rows and −1000 in others")
         spread = 1000 * torch.where(torch.arange(len(p.layers[-1]["b"])) == 1, 1.0, -1.0).double()
         layers = [*p.layers[:-1], {**p.layers[-1], "b": spread}]
         expected = gradients_by_autograd(lambda net: loss_of(p.X, p.y, net), layers)[-1]["b"].abs()
@@ -330,11 +371,32 @@ def add_backward(exercise: Exercise, *, bn: bool) -> None:
         same = own_gradients(student, Problem(strided(p.X), p.y, gapped), bn, lam)
         expect(same, "the vector of all gradients").close_to(plain, atol=1e-10, because="contiguous in memory")
 
+    @exercise.criterion(points=0.5, contract=True)
+    def slope_at_zero(student: Student, draw: Draw) -> None:
+        """Where what goes into a ReLU is exactly 0 its slope is 0."""
+        p = problem(draw, 2, bn=bn)
+        keys = ("gamma", "beta") if bn else ("W", "b")
+        for key in keys:
+            p.layers[0][key][..., 0] = 0.0
+        for value in (-1.0, 0.0):
+            p.layers[0][keys[1]][0] = value
+            passes = Passes(student, p, bn=bn)
+            if not all(passes.has(0, key) for key in keys):
+                return  # which is the business of keeps_form
+            got = torch.cat([passes.got(0, key)[..., 0].flatten() for key in keys])
+            if value and not bool((got == 0).all()):
+                return  # that a unit which is off passes nothing on is the business of other criteria
+            name = "the gradient of " + " and ".join(keys) + " of a unit whose ReLU is given 0 in every example"
+            expect(got, name).close_to(torch.zeros_like(got), atol=1e-12)
+
     def results(student: Student, draw: Draw) -> list[Any]:
         p, q = problem(draw, 2, bn=bn), saturated(problem(draw, 2, bn=bn))
         first = Passes(student, p, bn=bn)
-        second = Passes(student, q, draw.number(0.1, 0.5), bn=bn)
-        return [first.got(1, "W"), first.got(1, "b"), first.got(0, "W"), second.got(0, "W")]
+        second = Passes(student, q, 0.25, bn=bn)  # a power of 2 leaves the digits as they are, and so does N = 1
+        one = problem(draw, 1, N=1, bn=bn)
+        one.y[:] = len(one.layers[0]["b"]) - 1  # the largest label, for those who count the classes in y
+        third = Passes(student, one, bn=bn)
+        return [first.got(1, "W"), first.got(1, "b"), first.got(0, "W"), second.got(0, "W"), third.got(0, "b")]
 
     add_precision(exercise, results)
 
@@ -350,6 +412,11 @@ def gradients_of_single_examples(student: Student, draw: Draw) -> None:
         whole = Passes(student, p)
         singly = [Passes(student, Problem(p.X[i : i + 1], p.y[i : i + 1], p.layers)) for i in range(p.N)]
         for k, layer in enumerate(p.layers):
+            for key, value in layer.items():
+                if singly[0].has(k, key) and whole.got(k, key).shape == whole.gradients[k][key].shape:
+                    got, wanted = tuple(singly[0].gradients[k][key].shape), tuple(value.shape)
+                    text = f"for one example gradients[{k}][{key!r}] has the shape {got}, not {wanted}"
+                    expect(singly).all(got == wanted, text)
             for key in layer:
                 expected = whole.got(k, key)
                 mean = sum(one.got(k, key) for one in singly) / p.N
@@ -366,6 +433,8 @@ def far_into_training(student: Student, draw: Draw) -> None:
     """Any t is right: shortly before and after the turn of a cycle, and after thousands of cycles."""
     c = Cycle(draw.integer(400, 900), draw.number(0.1, 0.2), draw.number(0.5, 0.9))
     expect(c).all(c(student, 1) != c(student, 3), "lr(1) and lr(3) are the same")
+    if abs(c(student, 1 + 2 * c.n_s) - c(student, 1)) > 1e-6:
+        return  # that the second cycle is like the first is the business of goes_round
     for t in (1, 3, c.n_s - 1, c.n_s):
         for cycles in (1, 999, 10**6):
             later = t + 2 * c.n_s * cycles
@@ -374,10 +443,12 @@ def far_into_training(student: Student, draw: Draw) -> None:
 
 @cyclical_lr.criterion(points=0.5)
 def shortest_cycle(student: Student, draw: Draw) -> None:
-    """With n_s = 1 it goes back and forth between two learning rates, lr_max − lr_min apart."""
-    c = Cycle(1, draw.number(0.1, 0.2), draw.number(0.5, 0.9))
+    """With n_s = 1 it is at t where it is at 3 t with n_s = 3."""
+    short = Cycle(1, draw.number(0.1, 0.2), draw.number(0.5, 0.9))
+    long = Cycle(3, short.lr_min, short.lr_max)
+    expect(short).all(short(student, 0) != short(student, 1), "lr(0) and lr(1) are the same for n_s = 1")
     for t in range(5):
-        c.expect(student, t, t % 2)
+        expect(short(student, t), f"lr({t}) for n_s = 1").close_to(long(student, 3 * t), because=f"lr({3 * t}) for 3")
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
@@ -409,6 +480,28 @@ def generator_decides(student: Student, draw: Draw) -> None:
     expect(first).all(differ or not shuffled, "the order is the same for generators of different states")
 
 
+@train.criterion(points=0.5, contract=True)
+def without_on_step(student: Student, draw: Draw) -> None:
+    """on_step may be None, as it is where it is not given; the layers are the same."""
+    training, seed = whole_set(draw), draw.integer(0, 2**31)
+    watched, alone = (flat(training.run(student, seeded(seed), watched=watched)) for watched in (True, False))
+    name = "the vector of all numbers of the layers without on_step"
+    expect(alone, name).close_to(watched, single=True, because="those with it")
+
+
+@train.criterion(points=0.5, contract=True)
+def regulariser_of_a_mini_batch(student: Student, draw: Draw) -> None:
+    """λ pulls as much in an update on a part of the examples as in one on all of them."""
+    same, pulls = one_example_again_and_again(draw, n_s=3, cycles=1), []
+    for size in (len(same.X), 5):
+        training = same.changed(batch_size=size, lr_min=TINY, lr_max=TINY)
+        with_lam, without = (taken(student, training.changed(lam=v), draw.generator())[-1]["W"] for v in (0.2, 0.0))
+        expect(without).all(bool((without != 0).any()), "the last W does not move")
+        pulls.append((with_lam - without) / without.norm())  # whatever the length of an update is
+    name = "what λ takes from the last W, over what the loss takes from it, in six updates on parts of the examples,"
+    expect(pulls[1], name).close_to(pulls[0], rtol=1e-3, atol=1e-4, because="in six updates on all of them")
+
+
 @train.criterion(points=0.5)
 def batch_larger_than_the_set(student: Student, draw: Draw) -> None:
     """A batch_size larger than the set makes one batch of all examples."""
@@ -429,8 +522,7 @@ def cost_of_the_mini_batch(student: Student, draw: Draw) -> None:
     """The cost that `on_step` is told is that of the batch at hand (λ = 0 here)."""
     p = problem(draw, 2, N=8)
     training = Training(p.X, p.y, p.layers, 0.0, 1, n_s=4, cycles=1, lr_min=0.0, lr_max=0.0)
-    training.run(student, draw.generator(), watched=True)
-    expect(training.noted).all(bool(training.noted), "on_step was never called")
+    training.run(student, draw.generator())
     told = torch.tensor(training.column(2, "cost"), dtype=torch.float64)
     each = torch.stack([loss_of(p.X[i : i + 1], p.y[i : i + 1], p.layers) for i in range(p.N)])
     known = (told[:, None] - each).abs() <= 1e-5 * each
@@ -441,9 +533,8 @@ def cost_of_the_mini_batch(student: Student, draw: Draw) -> None:
 def on_step_gets_plain_numbers(student: Student, draw: Draw) -> None:
     """`on_step` is called with t, an int, with lr, and with cost, a Python float."""
     training = counters(draw, N=6, batch_size=3, n_s=1, cycles=1)
-    training.run(student, draw.generator(), watched=True)
-    expect(training.noted).all(bool(training.noted), "on_step was never called")
-    for t, _, value in training.noted:
+    training.run(student, draw.generator())
+    for t, _, value in training.told:
         expect(t).all(type(t) is int, f"t is of type {type(t).__name__}, not int")
         expect(value).all(type(value) is float, f"the cost is of type {type(value).__name__}, not float")
 
@@ -514,7 +605,7 @@ def add_rule(rule: Rule) -> None:
         for j in (0, 1):
             expect(thetas[j], "theta after alternating steps").close_to(alone[j], because="the same steps alone")
 
-    @exercise.criterion(points=0.25)
+    @exercise.criterion(points=0.25, contract=True)
     def gradients_of_zero(student: Student, draw: Draw) -> None:
         """Entries whose gradient is 0, at first or later, take the step that they should (up to a factor)."""
         constants = {**rule.constants(draw), **({"eps": 1e-8} if "eps" in rule.constants(draw) else {})}
@@ -527,6 +618,8 @@ def add_rule(rule: Rule) -> None:
         expected = rule.right_path(theta, gradients, constants) - theta
         factor = float((got[0] * expected[0]).sum() / (expected[0] ** 2).sum()) or 1.0
         scaled = got / factor if bool((got[0] / factor - expected[0]).norm() <= 1e-4 * expected[0].norm()) else got
+        if not bool((scaled[:, 2] - expected[:, 2]).norm() <= 1e-3 * expected[:, 2].norm()):
+            return  # the steps of entries whose gradients are never 0 are the business of other criteria
         # Where ε counts is the business of another criterion, so not to the last digit.
         expect(scaled, "theta less the first theta").close_to(expected, rtol=1e-3, atol=1e-4 * constants["lr"])
 
@@ -551,7 +644,9 @@ def add_rule(rule: Rule) -> None:
     add_precision(
         exercise,
         lambda student, draw: [
-            rule.path(student, draw.normal(3), [away_from_zero(draw, 3) for _ in range(3)], rule.constants(draw))
+            rule.path(student, draw.normal(3), [away_from_zero(draw, 3) for _ in range(3)], rule.constants(draw)),
+            # From 0, with a power of 2 for lr, the first step has no more digits than what the state holds.
+            rule.path(student, torch.zeros(3).double(), [away_from_zero(draw, 3)], {**rule.constants(draw), "lr": 0.5}),
         ],
     )
 
@@ -597,28 +692,11 @@ def far_from_zero(student: Student, draw: Draw) -> None:
     """A feature whose mean is large beside its spread is normalised as exactly as any (N or N − 1)."""
     b = batch(draw).plain
     N = len(b.S)
-    b.S = 1e-2 * b.S + 1e5
+    b.S = b.S + 1e8
     expected = (b.S - b.S.mean(0)) / b.S.std(0, correction=0)
-    out, _, _ = b.forward(student, None, training=True, eps=1e-15)
+    out, _, _ = b.forward(student, None, training=True)
     got = apart_from_factor(out, expected, math.sqrt(N / (N - 1)), name="out")
-    expect(got, "out").close_to(expected, rtol=1e-4, atol=1e-4)
-
-
-@batch_norm_forward.criterion(points=0.5, contract=True)
-def batch_after_batch(student: Student, draw: Draw) -> None:
-    """The running statistics returned for one batch go into the next one, and none of the old ones are changed."""
-    batches = [batch(draw, 8, 4) for _ in range(3)]
-    _, _, first = batches[0].forward(student, None, training=True)
-    kept = {key: statistic(first, key, 4).clone() for key in ("mean", "var")}
-    _, _, second = batches[1].forward(student, first, training=True)
-    unchanged_arguments(student.calls[-1])
-    _, _, third = batches[2].forward(student, second, training=True)
-    moved = {key: (statistic(third, key, 4) - kept[key]).abs().max() for key in kept}
-    expect(third).all(all(bool(v > 0) for v in moved.values()), "the running statistics do not move")
-    _, _, again = batches[1].forward(student, kept, training=True)
-    for key in kept:
-        expected = statistic(second, key, 4)
-        expect(statistic(again, key, 4), f"running[{key!r}] from the same old ones").close_to(expected)
+    expect(got, "out").close_to(expected, rtol=1e-3, atol=1e-3)
 
 
 def batch_norm_cache(student: Student, draw: Draw, *, training: bool = True) -> Any:
@@ -643,18 +721,40 @@ add_lasting_cache(batch_norm_forward, batch_norm_cache, other_batches, read_batc
 add_precision(
     batch_norm_forward,
     lambda student, draw: [
-        batch(draw, 8, 4).forward(student, statistics(draw, 4), training=training)[0] for training in (True, False)
+        batch(draw, 8, 4).plain.forward(student, statistics(draw, 4), training=training)[0]
+        for training in (True, False)
     ],
 )
 
 
-@batch_norm_backward.criterion(points=0.5)
+MODES = ((False, True), (True, True), (True, False))  # whether running statistics are given, and whether in training
+
+
+@batch_norm_forward.criterion(points=0.5, contract=True)
+def form_in_every_mode(student: Student, draw: Draw) -> None:
+    """Also the first batch, a batch of one and an evaluation give out and running of the right form and dtype."""
+    for dtype in (torch.float64, torch.float32):
+        draw.dtype = dtype
+        for N in (5, 1):
+            for given, training in MODES:
+                running = statistics(draw, 4) if given else None
+                arguments = draw.normal(N, 4), draw.normal(4), draw.normal(4), running
+                result = student.batch_norm_forward(*arguments, training=training)
+                out, _, running = expect(result).parts("out", "cache", "running")
+                for form, value in Nested("the result", [(N, 4), {"mean": (4,), "var": (4,)}]).leaves([out, running]):
+                    form.check(value, dtype)
+
+
+@batch_norm_backward.criterion(points=0.5, contract=True)
 def with_a_large_eps(student: Student, draw: Draw) -> None:
     """ε is part of what S is divided by, and its gradient knows that; also for a single feature."""
     for m in (None, 1):
-        passes = BatchNormPasses(student, draw, batch(draw, m=m), eps=draw.number(0.5, 1.0))
+        b, seed = batch(draw, m=m), draw.integer(0, 2**31)
+        tiny = BatchNormPasses(student, Draw(seed), b)
+        large = BatchNormPasses(student, Draw(seed), b, eps=draw.number(0.5, 1.0))
         for name in ("grad_S", "grad_gamma"):
-            passes.check(name)
+            if tiny.fits(name):  # what is wrong with a tiny ε too is the business of other criteria
+                large.check(name)
 
 
 @batch_norm_backward.criterion(points=0.5, contract=True)
@@ -699,10 +799,34 @@ def upstream_of_any_layout(student: Student, draw: Draw) -> None:
         expect(g, "a gradient").close_to(expect(p).finite().tensor(), atol=1e-12)
 
 
-add_precision(batch_norm_backward, lambda student, draw: batch_norm_gradients(student, draw))
+def precise_gradients(student: Student, draw: Draw) -> list[Any]:
+    """The three gradients of a batch, and that of β for a single example: its upstream gradient as it is."""
+    one = BatchNormPasses(student, draw, batch(draw, N=1), eps=1e-5)
+    return [*batch_norm_gradients(student, draw), one.got("grad_beta")]
+
+
+add_precision(batch_norm_backward, precise_gradients)
 
 
 # --- A network with batch normalisation ------------------------------------------------------------------------------
+
+
+@forward_bn.criterion(points=0.25, contract=True, name="form_in_every_mode")
+def network_in_every_mode(student: Student, draw: Draw) -> None:
+    """For one layer or more, running given or None, in training or afterwards: scores and running of the right form."""
+    for dtype in (torch.float64, torch.float32):
+        draw.dtype = dtype
+        for shape in ([4, 3], [4, 5, 3], [4, 5, 6, 3]):
+            layers = network(draw, shape, bn=True)
+            for given, training in MODES:
+                running = network_statistics(draw, layers) if given else None
+                result = student.forward_bn(draw.normal(7, 4), layers, running, training=training)
+                scores, _, running = expect(result).parts("scores", "cache", "running")
+                if len(shape) == 2 and running is None:
+                    continue  # a_single_layer asks for the empty list
+                wanted = [{"mean": (d,), "var": (d,)} for d in shape[1:-1]]
+                for form, value in Nested("the result", [(7, 3), wanted]).leaves([scores, running]):
+                    form.check(value, dtype)
 
 
 @forward_bn.criterion(points=0.5)
@@ -716,34 +840,50 @@ def a_single_layer(student: Student, draw: Draw) -> None:
         expect(after).all(empty, "a network without hidden layers has running statistics that are no empty list")
 
 
-@forward_bn.criterion(points=0.5)
+@forward_bn.criterion(points=0.5, contract=True)
 def training_then_evaluation(student: Student, draw: Draw) -> None:
-    """The statistics that two training batches leave are those by which an evaluation normalises."""
-    p, q = problem(draw, 3, bn=True), None
-    q = Problem(draw.normal(p.N, p.X.shape[1], shift=0.5), p.y, p.layers)
+    """An evaluation normalises by the statistics that it is given: by those of the last batch, or by older ones."""
+    p = wide(problem(draw, 3, bn=True))
+    others = draw.normal(p.N, p.X.shape[1], shift=0.5)
+    given = network_statistics(draw, p.layers)
+    usual, _ = bn_scores(student, p.X[:3], p.layers, given, training=False)
+    expect(usual).all(bool((usual[0] != usual[1]).any()), "the scores of different examples are the same")
     _, first = bn_scores(student, p.X, p.layers, None, training=True)
-    _, second = bn_scores(student, q.X, p.layers, first, training=True)
-    unchanged_arguments(student.calls[-1])
-    known = [{key: entry(second, k, key, v.shape, "running") for key, v in s.items()} for k, s in enumerate(first)]
+    _, second = bn_scores(student, others, p.layers, first, training=True)
     scores, _ = bn_scores(student, p.X[:3], p.layers, second, training=False)
-    expect(scores, "the matrix of scores").close_to(scores_with(p.X[:3], p.layers, known), single=True)
+    copies = [{key: value + 0.0 for key, value in one.items()} for one in known_statistics(second, p.layers)]
+    again, _ = bn_scores(student, p.X[:3], p.layers, copies, training=False)
+    expect(scores, "the matrix of scores right after training").close_to(again, because="the same statistics later")
+    again, _ = bn_scores(student, p.X[:3], p.layers, given, training=False)
+    expect(again, "the matrix of scores for older statistics").close_to(usual, because="the same ones before")
+
+
+def known_statistics(running: Any, layers: Any) -> Any:
+    """Running statistics as a list of dicts of tensors, one for each hidden layer."""
+    shapes = [layer["gamma"].shape for layer in layers[:-1]]
+    return [{key: entry(running, k, key, d, "running") for key in ("mean", "var")} for k, d in enumerate(shapes)]
 
 
 @forward_bn.criterion(points=0.5, contract=True)
 def small_batches(student: Student, draw: Draw) -> None:
     """A batch of one in training is normalised to β in every hidden layer; two classes, one feature, one unit."""
+    if not trains_right(student, problem(draw, 3, bn=True)):
+        return  # which is the business of other criteria
     for shape, N in ((sizes(draw, 3), 1), ([1, 3, 2], 6), ([4, 1, 3], 6)):
         p = problem(draw, shape=shape, N=N, bn=True)
         while N > 1 and any(bool((of["var"] < 0.1).any()) for of in batch_statistics(p.X, p.layers)):
-            p = problem(draw, shape=shape, N=N, bn=True)  # where S has little spread, eps shows: default_eps asks that
+            p = problem(draw, shape=shape, N=N, bn=True)
+        p = wide(p)
         scores, _ = bn_scores(student, p.X, p.layers, None, training=True)
         expect(scores, f"the matrix of scores of {N} examples").close_to(scores_of(p.X, p.layers), single=True)
 
 
-@forward_bn.criterion(points=0.25)
+@forward_bn.criterion(points=0.25, contract=True)
 def default_eps(student: Student, draw: Draw) -> None:
     """eps is 1e-5, and no part of the running variance: it shows where S has little spread."""
     p = problem(draw, 2, bn=True)
+    if not trains_right(student, p):
+        return  # which is the business of other criteria
     p.layers[0]["W"] = 3e-3 * p.layers[0]["W"]
     scores, running = bn_scores(student, p.X, p.layers, None, training=True)
     expect(scores, "the matrix of scores").close_to(scores_of(p.X, p.layers))
@@ -767,10 +907,8 @@ add_backward(backward_bn, bn=True)
 
 @backward_bn.criterion(points=0.5, name="a_single_layer")
 def gradients_of_a_single_layer(student: Student, draw: Draw) -> None:
-    """A network without hidden layers has the gradients of a linear classifier (λ = 0; as a mean or as a sum)."""
-    passes = Passes(student, problem(draw, 1, bn=True), bn=True)
-    for key in ("W", "b"):
-        passes.check(0, key)
+    """A network without hidden layers has a linear classifier's gradients (λ = 0; up to the last layer's factor)."""
+    expect_gradients_of_one_layer(student, draw, bn=True)
 
 
 @backward_bn.criterion(points=0.5, contract=True)
@@ -810,7 +948,7 @@ def number_of_dropped_entries_varies(student: Student, draw: Draw) -> None:
         expect(stays).all(varies or always, f"the number of entries dropped in a {what} is always the same")
 
 
-@dropout_forward.criterion(points=0.5)
+@dropout_forward.criterion(points=0.5, contract=True)
 def entries_of_zero_stay_zero(student: Student, draw: Draw) -> None:
     """What is 0 already, as after a ReLU, stays 0, and a p near 1 leaves numbers that are finite."""
     H = torch.relu(draw.normal(30, 20))
@@ -940,9 +1078,11 @@ def every_example_once_an_epoch(student: Student, draw: Draw) -> None:
 
 @train_snapshots.criterion(points=0.5)
 def on_step_is_told(student: Student, draw: Draw) -> None:
-    """`on_step(t, lr, cost)` is called after every update, and t runs on from cycle to cycle."""
+    """`on_step(t, lr, cost)` is called after every update as in `train`, and t runs on from cycle to cycle."""
+    training = whole_set(draw, n_s=1)
+    expect_costs_before(training, snapshots_of(student, training, draw.generator())[-1], "train_snapshots")
     training = counters(draw, N=9, batch_size=3, n_s=2, cycles=3)
-    snapshots_of(student, training, draw.generator(), watched=True)
+    snapshots_of(student, training, draw.generator())
     told = training.column(0, "t")
     text = f"on_step was given t = {', '.join(f'{t:g}' for t in told)}"
     expect(told).all(told == list(range(training.updates)), text)
@@ -1021,3 +1161,5 @@ def any_numbers(student: Student, draw: Draw) -> None:
         costs = [c * scale + shift for c in (4.0, 3.0, 3.5, 3.2, 2.9, 3.0, 3.1, 3.2, 1.0)]
         expect_index(student, costs, 3, 4)
         expect_index(student, costs, 40, 8)
+    falling = [1 - 1e-7 * i for i in range(5)]  # by so little, but strictly below the best so far every time
+    expect_index(student, [*falling, 1.0, 2.0, 0.5], 2, 4)

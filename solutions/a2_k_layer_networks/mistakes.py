@@ -354,6 +354,27 @@ def sizes_used_up(sizes, scheme, *, sigma=None, generator):
     return layers
 
 
+@mistake(
+    "initialize",
+    caught_by="generator_decides",
+    says="The numbers come from a copy of `generator`, which therefore never moves on: every call gives the same ones.",
+)
+def copy_of_the_generator(sizes, scheme, *, sigma=None, generator):
+    copied = torch.Generator().set_state(generator.get_state())
+    return _initial(sizes, _scheme(scheme, sigma), copied)
+
+
+@mistake(
+    "initialize",
+    caught_by="gaussian_around_zero",
+    says="The numbers are spread about a mean that is not 0: `torch.randn` has mean 0, add nothing to it.",
+)
+def mean_of_one_deviation(sizes, scheme, *, sigma=None, generator):
+    layers = _initial(sizes, lambda a, b: 1.0, generator)
+    std = _scheme(scheme, sigma)
+    return [{"W": std(*layer["W"].shape) * (layer["W"] + 1), "b": layer["b"]} for layer in layers]
+
+
 # --- forward ---------------------------------------------------------------------------------------------------------
 
 
@@ -516,6 +537,29 @@ def forward_in_float32(X, layers):
     return scores.to(X.dtype), ([H.to(X.dtype) for H in cache[0]], scores.to(X.dtype))
 
 
+@mistake(
+    "forward",
+    caught_by="no_relu_on_the_scores",
+    says="A network of a single layer is a case of its own here, and a ReLU is left on its scores. The last layer has "
+    "none, also where it is the only one.",
+)
+def relu_on_a_single_layer(X, layers):
+    if len(layers) == 1:
+        scores = torch.relu(X @ layers[0]["W"] + layers[0]["b"])
+        return scores, ([X], scores)
+    return _forward(X, layers)
+
+
+@mistake(
+    "forward",
+    caught_by="smallest_sizes",
+    says="`squeeze` takes away the axis of the examples where there is only one. The scores are (N, K), for N = 1 too.",
+)
+def scores_squeezed(X, layers):
+    scores, cache = _forward(X, layers)
+    return scores.squeeze(), cache
+
+
 # --- cost ------------------------------------------------------------------------------------------------------------
 
 
@@ -667,6 +711,31 @@ def loss_in_float32(X, y, layers, lam):
     return loss + lam * _penalty(layers).float().to(X.dtype)
 
 
+@mistake(
+    "cost",
+    caught_by="large_scores_do_not_overflow",
+    says="The largest of all scores is subtracted before the exponential, so every exponential of a row that lies far "
+    "below it is 0. Subtract from each row its own largest score.",
+)
+def shifted_by_the_largest_of_all(X, y, layers, lam):
+    scores = _forward(X, layers)[0]
+    scores = scores - scores.max()
+    log_p = scores - scores.exp().sum(1, keepdim=True).log()
+    return -log_p[torch.arange(len(y)), y].mean() + lam * _penalty(layers)
+
+
+@mistake(
+    "cost",
+    caught_by="keeps_precision",
+    says="The sum of the squares is collected in a float32 tensor; float64 inputs keep their digits.",
+)
+def squares_summed_in_float32(X, y, layers, lam):
+    total = torch.zeros(1, dtype=torch.float32)
+    for layer in layers:
+        total += (layer["W"] ** 2).sum()
+    return _loss(X, y, layers) + lam * total.item()
+
+
 # --- backward --------------------------------------------------------------------------------------------------------
 
 _HIDDEN = ("weights_of_a_hidden_layer", "bias_of_a_hidden_layer", "many_layers_back", "with_every_bias")
@@ -682,6 +751,7 @@ _ALL_LAYERS = (
     "cache_serves_again",
     "large_scores_do_no_harm",
     "takes_any_layout",
+    "slope_at_zero",
     "keeps_precision",
     "one_example_is_a_set",
 )
@@ -860,7 +930,7 @@ def mean_for_b(y, layers, cache, lam):
 
 @mistake(
     "backward",
-    caught_by=("weights_of_the_last_layer", "a_single_layer"),
+    caught_by="weights_of_the_last_layer",
     says="The sign is flipped: the gradient of the loss with respect to the scores is P − Y, not Y − P.",
 )
 def sign_flipped(y, layers, cache, lam):
@@ -921,7 +991,24 @@ def classes_counted_in_y(y, layers, cache, lam):
 
 @mistake(
     "backward",
-    caught_by=[name for name in _ALL_LAYERS if name != "leaves_arguments_alone"],
+    caught_by=(
+        "weights_of_a_hidden_layer",
+        "bias_of_a_hidden_layer",
+        "many_layers_back",
+        "weights_of_the_last_layer",
+        "bias_of_the_last_layer",
+        "mean_over_examples",
+        "regulariser_of_every_layer",
+        "only_weights_are_regularised",
+        "keeps_form",
+        "with_every_bias",
+        "cache_serves_again",
+        "large_scores_do_no_harm",
+        "takes_any_layout",
+        "slope_at_zero",
+        "keeps_precision",
+        "one_example_is_a_set",
+    ),
     says="The gradients come in the order in which they are computed, the last layer's first. Return them in "
     "the order of the layers.",
 )
@@ -975,6 +1062,56 @@ def bias_gradient_as_a_row(y, layers, cache, lam):
     return _changed(gradients, lambda k, key, v: v[None] if key == "b" else v)
 
 
+@mistake(
+    "backward",
+    caught_by="slope_at_zero",
+    says="The mask of the ReLU is S >= 0, so it lets the gradient through where S is exactly 0. The slope there is "
+    "taken as 0: the mask is S > 0.",
+)
+def mask_with_zero(y, layers, cache, lam):
+    inputs, scores = cache
+    G, gradients = _upstream(scores, y), []
+    for k in reversed(range(len(layers))):
+        gradients.insert(0, {"W": inputs[k].T @ G + 2 * lam * layers[k]["W"], "b": G.sum(0)})
+        if k:
+            G = G @ layers[k]["W"].T * (inputs[k - 1] @ layers[k - 1]["W"] + layers[k - 1]["b"] >= 0)
+    return gradients
+
+
+@mistake(
+    "backward",
+    caught_by="large_scores_do_no_harm",
+    says="The largest of all scores is subtracted before the exponential, so a row that lies far below it becomes "
+    "0 / 0. Subtract from each row its own largest score.",
+)
+def probabilities_shifted_by_the_largest_of_all(y, layers, cache, lam):
+    inputs, scores = cache
+    P = (scores - scores.max()).exp()
+    P = P / P.sum(1, keepdim=True)
+    return _back(layers, inputs, (P - F.one_hot(y, P.shape[1])) / len(y), lam)
+
+
+@mistake(
+    "backward",
+    caught_by="one_example_is_a_set",
+    says="`squeeze` takes axes of length one away where there is only one example. Gradients have the shapes of the "
+    "parameters, always.",
+)
+def gradients_squeezed(y, layers, cache, lam):
+    gradients = _back(layers, cache[0], _upstream(cache[1], y), lam)
+    return _changed(gradients, lambda k, key, v: v.squeeze() if len(y) == 1 else v)
+
+
+@mistake(
+    "backward",
+    caught_by="keeps_precision",
+    says="The probabilities are computed in float32 and converted back; float64 inputs keep their digits.",
+)
+def probabilities_in_float32(y, layers, cache, lam):
+    inputs, scores = cache
+    return _back(layers, inputs, _upstream(scores.float(), y).to(scores.dtype), lam)
+
+
 # --- Cyclical learning rates -----------------------------------------------------------------------------------------
 
 
@@ -990,7 +1127,7 @@ def lr_min_added_twice(t, n_s, lr_min, lr_max):
 
 @mistake(
     "cyclical_lr",
-    caught_by=("rises_to_lr_max", "shortest_cycle"),
+    caught_by="rises_to_lr_max",
     says="The rise is scaled by lr_max instead of lr_max − lr_min, so the peak is lr_min too high.",
 )
 def rise_scaled_by_lr_max(t, n_s, lr_min, lr_max):
@@ -1008,7 +1145,7 @@ def one_update_ahead(t, n_s, lr_min, lr_max):
 
 @mistake(
     "cyclical_lr",
-    caught_by=("rises_to_lr_max", "shortest_cycle"),
+    caught_by="rises_to_lr_max",
     says="t = n_s belongs to neither half: with `<` on both sides the peak is left out. It is the end of the "
     "rise and the beginning of the fall; both formulas give lr_max there.",
 )
@@ -1023,7 +1160,7 @@ def peak_left_out(t, n_s, lr_min, lr_max):
 
 @mistake(
     "cyclical_lr",
-    caught_by=("goes_round", "far_into_training", "shortest_cycle"),
+    caught_by="goes_round",
     says="There is one cycle only: after 2 n_s the learning rate goes on falling. Start anew with t % (2 n_s).",
 )
 def falls_for_ever(t, n_s, lr_min, lr_max):
@@ -1032,7 +1169,7 @@ def falls_for_ever(t, n_s, lr_min, lr_max):
 
 @mistake(
     "cyclical_lr",
-    caught_by=("goes_round", "far_into_training", "shortest_cycle"),
+    caught_by="goes_round",
     says="There is one cycle only: after 2 n_s the learning rate stays where it is. Start anew with t % (2 n_s).",
 )
 def stays_after_one_cycle(t, n_s, lr_min, lr_max):
@@ -1069,7 +1206,7 @@ def falls_to_zero(t, n_s, lr_min, lr_max):
 
 @mistake(
     "cyclical_lr",
-    caught_by=("goes_round", "far_into_training", "shortest_cycle"),
+    caught_by="goes_round",
     says="The peak gets lower with every cycle; here all cycles are alike.",
 )
 def peak_halved_every_cycle(t, n_s, lr_min, lr_max):
@@ -1192,7 +1329,7 @@ def last_epoch_finished(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, l
 
 @mistake(
     "train",
-    caught_by=("number_of_updates", "last_batch_is_what_is_left"),
+    caught_by="number_of_updates",
     says="There is one update too many: t runs from 0 to 2 · n_s · cycles − 1.",
 )
 def one_update_too_many(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
@@ -1573,6 +1710,79 @@ def labels_shuffled_apart(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min,
     return layers
 
 
+@mistake(
+    "train",
+    caught_by="regulariser_of_a_mini_batch",
+    says="λ is multiplied by the batch's share of the examples. The cost of a mini-batch has all of λ Σ W², as that of "
+    "any set of examples.",
+)
+def lambda_shared_among_the_batches(
+    X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None
+):
+    batches, rates = _orders(len(X), batch_size, generator), _rates(n_s, cycles, lr_min, lr_max)
+    for t, (batch, lr) in enumerate(zip(batches, rates, strict=False)):
+        before, share = layers, len(batch) / len(X)
+        layers = _moved(layers, _gradients(X[batch], y[batch], layers, lam * share), lr)
+        if on_step is not None:
+            on_step(t, lr, float(_cost(X[batch], y[batch], before, lam)))
+    return layers
+
+
+@mistake(
+    "train",
+    caught_by="without_on_step",
+    says="`on_step` is called although it is None, as it is where nobody passes one. Call it only `if on_step is not "
+    "None`.",
+)
+def on_step_always_called(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    batches, rates = _orders(len(X), batch_size, generator), _rates(n_s, cycles, lr_min, lr_max)
+    for t, (batch, lr) in enumerate(zip(batches, rates, strict=False)):
+        before, layers = layers, _moved(layers, _gradients(X[batch], y[batch], layers, lam), lr)
+        on_step(t, lr, float(_cost(X[batch], y[batch], before, lam)))
+    return layers
+
+
+@mistake(
+    "train",
+    caught_by="on_step_is_told_the_cost_before",
+    says="The cost is always that of the first layers, those that were given. It is that of the layers as they are "
+    "before this update.",
+)
+def cost_of_the_first_layers(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    batches, rates = _orders(len(X), batch_size, generator), _rates(n_s, cycles, lr_min, lr_max)
+    return _trained(X, y, layers, batches, rates, lam, on_step, lambda X, y, _, lam: _cost(X, y, layers, lam))
+
+
+@mistake(
+    "train",
+    caught_by="every_example_once_an_epoch",
+    says="A new epoch begins with every cycle, though the one before is not over: some examples miss their turn. "
+    "Cycles and epochs know nothing of each other; only the last epoch is cut.",
+)
+def epoch_cut_by_the_cycle(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    for c in range(cycles):
+        batches, rates = _orders(len(X), batch_size, generator), _rates(n_s, 1, lr_min, lr_max)
+        told = on_step and (lambda t, lr, cost, c=c: on_step(t + 2 * n_s * c, lr, cost))
+        layers = _trained(X, y, layers, batches, rates, lam, told)
+    return layers
+
+
+@mistake(
+    "train",
+    caught_by=(
+        "on_step_is_told_t_and_lr",
+        "on_step_is_told_the_cost_before",
+        "cost_of_the_mini_batch",
+        "on_step_gets_plain_numbers",
+    ),
+    says="`on_step` is called with two arguments. It takes three, in this order: t, lr and the cost.",
+)
+def learning_rate_not_told(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    batches, rates = _orders(len(X), batch_size, generator), _rates(n_s, cycles, lr_min, lr_max)
+    told = on_step and (lambda t, lr, cost: on_step(t, cost))
+    return _trained(X, y, layers, batches, rates, lam, told)
+
+
 # --- Searching λ -----------------------------------------------------------------------------------------------------
 
 
@@ -1680,6 +1890,17 @@ def numbers_in_float64(low, high, n, generator):
     return low * (high / low) ** u
 
 
+@mistake(
+    "log_uniform",
+    caught_by="numbers_are_drawn",
+    says="The numbers follow from the seed that `generator` once had and not from its state: every call with the same "
+    "generator gives the same ones.",
+)
+def seed_for_state(low, high, n, generator):
+    again = torch.Generator().manual_seed(generator.initial_seed())
+    return low * (high / low) ** torch.rand(n, generator=again)
+
+
 @mistake("log_uniform", caught_by="keeps_form", says="The result is a column (n, 1); it has one axis, (n,).")
 def column_of_numbers(low, high, n, generator):
     return (low * (high / low) ** torch.rand(n, 1, generator=generator)).clamp(low, high)
@@ -1696,7 +1917,7 @@ def momentum_uphill(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "momentum_step",
-    caught_by=("many_steps", "every_constant_counts", "gradients_of_zero"),
+    caught_by=("many_steps", "every_constant_counts"),
     says="The velocity forgets what it was: momentum · velocity is missing, so this is plain gradient descent.",
 )
 def no_momentum(theta, grad, state, *, lr, momentum):
@@ -1705,7 +1926,7 @@ def no_momentum(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "momentum_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="The sign of the momentum is wrong: earlier gradients pull on, they do not hold back.",
 )
 def momentum_holds_back(theta, grad, state, *, lr, momentum):
@@ -1715,7 +1936,7 @@ def momentum_holds_back(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "momentum_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="The gradient is multiplied by 1 − momentum (dampening) in later steps; torch.optim.SGD adds it whole.",
 )
 def dampened(theta, grad, state, *, lr, momentum):
@@ -1736,7 +1957,7 @@ def weighted_mean(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "momentum_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="This is Nesterov's step, which looks ahead: grad + momentum · velocity. Plain momentum steps along "
     "the velocity.",
 )
@@ -1777,7 +1998,7 @@ def momentum_fixed(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "momentum_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="The state that is returned is the old velocity: the new one is lost, and nothing builds up.",
 )
 def old_velocity_returned(theta, grad, state, *, lr, momentum):
@@ -1861,8 +2082,18 @@ def for_matrices_only(theta, grad, state, *, lr, momentum):
 
 
 @mistake(
+    "momentum_step",
+    caught_by="gradients_of_zero",
+    says="Entries whose gradient is 0 do not move. They roll on with the velocity that they have.",
+)
+def only_where_there_is_a_gradient(theta, grad, state, *, lr, momentum):
+    velocity = grad if state is None else momentum * state + grad
+    return torch.where(grad != 0, theta - lr * velocity, theta), velocity
+
+
+@mistake(
     "nesterov_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="This is plain momentum, a step along the velocity. Nesterov's looks ahead: grad + momentum · (new velocity).",
 )
 def plain_momentum(theta, grad, state, *, lr, momentum):
@@ -1872,7 +2103,7 @@ def plain_momentum(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "nesterov_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="The look ahead uses the old velocity: grad + momentum · old velocity is the new velocity again, so "
     "this is plain momentum in disguise, and one step behind at first.",
 )
@@ -1884,7 +2115,7 @@ def looks_ahead_with_the_old_velocity(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "nesterov_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="The gradient itself is missing from the step: it is lr · (grad + momentum · velocity).",
 )
 def gradient_missing_ahead(theta, grad, state, *, lr, momentum):
@@ -1894,7 +2125,7 @@ def gradient_missing_ahead(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "nesterov_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="The step adds the whole velocity to the gradient; the velocity is multiplied by momentum first.",
 )
 def velocity_not_multiplied(theta, grad, state, *, lr, momentum):
@@ -1904,7 +2135,7 @@ def velocity_not_multiplied(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "nesterov_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="What is remembered is the step with its look ahead, so the look ahead builds up. The state is the velocity.",
 )
 def look_ahead_remembered(theta, grad, state, *, lr, momentum):
@@ -1931,7 +2162,7 @@ def nesterov_in_place(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "nesterov_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="The gradient is multiplied by 1 − momentum (dampening) when it joins the velocity; torch.optim.SGD "
     "adds it whole.",
 )
@@ -1974,13 +2205,23 @@ def nesterov_in_a_global(theta, grad, state, *, lr, momentum, kept={}):  # noqa:
     return theta - lr * (grad + momentum * kept["velocity"]), "in kept"
 
 
+@mistake(
+    "nesterov_step",
+    caught_by="gradients_of_zero",
+    says="Entries whose gradient is 0 do not move. They roll on with the velocity that they have.",
+)
+def nesterov_only_where_there_is_a_gradient(theta, grad, state, *, lr, momentum):
+    velocity = grad if state is None else momentum * state + grad
+    return torch.where(grad != 0, theta - lr * (grad + momentum * velocity), theta), velocity
+
+
 def _mean_square(grad, state, alpha):
     return (1 - alpha) * grad**2 + (0 if state is None else alpha * state)
 
 
 @mistake(
     "rmsprop_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="The root is missing: divide by the root of the mean square, so that the step has the size of lr.",
 )
 def root_missing(theta, grad, state, *, lr, alpha, eps):
@@ -2011,7 +2252,7 @@ def eps_missing(theta, grad, state, *, lr, alpha, eps):
 
 @mistake(
     "rmsprop_step",
-    caught_by=("first_step", "many_steps", "every_constant_counts", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps", "every_constant_counts"),
     says="The squares are summed up for ever (that is AdaGrad), so the steps get shorter and shorter. RMSprop "
     "takes a running mean: α · old + (1 − α) · grad².",
 )
@@ -2022,7 +2263,7 @@ def squares_summed_up(theta, grad, state, *, lr, alpha, eps):
 
 @mistake(
     "rmsprop_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="The weights of the running mean are swapped: α belongs to the old mean square, 1 − α to the new square.",
 )
 def alpha_swapped(theta, grad, state, *, lr, alpha, eps):
@@ -2032,7 +2273,7 @@ def alpha_swapped(theta, grad, state, *, lr, alpha, eps):
 
 @mistake(
     "rmsprop_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="The gradient is not squared before it is averaged.",
 )
 def gradient_not_squared(theta, grad, state, *, lr, alpha, eps):
@@ -2042,7 +2283,7 @@ def gradient_not_squared(theta, grad, state, *, lr, alpha, eps):
 
 @mistake(
     "rmsprop_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="The first mean square is the first gradient's square; it starts at 0, as torch.optim.RMSprop has it.",
 )
 def starts_at_the_first_square(theta, grad, state, *, lr, alpha, eps):
@@ -2052,7 +2293,7 @@ def starts_at_the_first_square(theta, grad, state, *, lr, alpha, eps):
 
 @mistake(
     "rmsprop_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="The mean square is corrected for its start at 0. Adam does that; RMSprop does not.",
 )
 def corrected_like_adam(theta, grad, state, *, lr, alpha, eps):
@@ -2063,7 +2304,7 @@ def corrected_like_adam(theta, grad, state, *, lr, alpha, eps):
 
 @mistake(
     "rmsprop_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="The step divides by the mean square of before: update it first, then divide.",
 )
 def divided_by_the_old_mean_square(theta, grad, state, *, lr, alpha, eps):
@@ -2090,7 +2331,7 @@ def mean_square_in_place(theta, grad, state, *, lr, alpha, eps):
 
 @mistake(
     "rmsprop_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="The mean square of before is forgotten: every step divides by the newest gradient alone.",
 )
 def old_squares_forgotten(theta, grad, state, *, lr, alpha, eps):
@@ -2131,6 +2372,17 @@ def mean_square_in_a_global(theta, grad, state, *, lr, alpha, eps, kept={}):  # 
     return theta - lr * grad / (kept["v"].sqrt() + eps), "in kept"
 
 
+@mistake(
+    "rmsprop_step",
+    caught_by="eps_is_added_to_the_root",
+    says="ε is added to the running mean of squares that is kept, so it piles up from step to step. The state is a_t "
+    "alone.",
+)
+def eps_kept_in_the_state(theta, grad, state, *, lr, alpha, eps):
+    mean_square = _mean_square(grad, state, alpha)
+    return theta - lr * grad / (mean_square.sqrt() + eps), mean_square + eps
+
+
 def _moments(grad, state, betas):
     m, v, t = state or (torch.zeros_like(grad), torch.zeros_like(grad), 0)
     return betas[0] * m + (1 - betas[0]) * grad, betas[1] * v + (1 - betas[1]) * grad**2, t + 1
@@ -2138,7 +2390,7 @@ def _moments(grad, state, betas):
 
 @mistake(
     "adam_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="The bias correction is missing: both means start at 0 and are too small at first, so divide them by 1 − βᵗ.",
 )
 def no_bias_correction(theta, grad, state, *, lr, betas, eps):
@@ -2148,7 +2400,7 @@ def no_bias_correction(theta, grad, state, *, lr, betas, eps):
 
 @mistake(
     "adam_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="Only the mean of the gradients is corrected for its start at 0; the mean of the squares needs it too.",
 )
 def only_the_mean_corrected(theta, grad, state, *, lr, betas, eps):
@@ -2158,7 +2410,7 @@ def only_the_mean_corrected(theta, grad, state, *, lr, betas, eps):
 
 @mistake(
     "adam_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="Only the mean of the squares is corrected for its start at 0; the mean of the gradients needs it too.",
 )
 def only_the_squares_corrected(theta, grad, state, *, lr, betas, eps):
@@ -2168,7 +2420,7 @@ def only_the_squares_corrected(theta, grad, state, *, lr, betas, eps):
 
 @mistake(
     "adam_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="The number of the step stays at 1, so the bias correction is that of the first step for ever. Keep "
     "t in the state and count it up.",
 )
@@ -2179,7 +2431,7 @@ def step_not_counted(theta, grad, state, *, lr, betas, eps):
 
 @mistake(
     "adam_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="The bias correction divides by 1 − β · t; it is a power, 1 − βᵗ.",
 )
 def product_for_power(theta, grad, state, *, lr, betas, eps):
@@ -2217,7 +2469,7 @@ def steps_counted_from_zero(theta, grad, state, *, lr, betas, eps):
 
 @mistake(
     "adam_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="The two β are swapped: the first belongs to the mean of the gradients, the second to that of their squares.",
 )
 def betas_swapped(theta, grad, state, *, lr, betas, eps):
@@ -2250,7 +2502,7 @@ def eps_before_the_correction(theta, grad, state, *, lr, betas, eps):
 
 @mistake(
     "adam_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="The root is missing: divide by the root of the mean square, so that the step has the size of lr.",
 )
 def adam_root_missing(theta, grad, state, *, lr, betas, eps):
@@ -2260,7 +2512,7 @@ def adam_root_missing(theta, grad, state, *, lr, betas, eps):
 
 @mistake(
     "adam_step",
-    caught_by=("first_step", "many_steps", "gradients_of_zero"),
+    caught_by=("first_step", "many_steps"),
     says="The gradient is not squared before it is averaged for the second mean.",
 )
 def adam_gradient_not_squared(theta, grad, state, *, lr, betas, eps):
@@ -2271,7 +2523,7 @@ def adam_gradient_not_squared(theta, grad, state, *, lr, betas, eps):
 
 @mistake(
     "adam_step",
-    caught_by=("many_steps", "every_constant_counts", "gradients_of_zero"),
+    caught_by=("many_steps", "every_constant_counts"),
     says="The step goes along the newest gradient; Adam steps along the mean of the gradients, m̂ (this is "
     "RMSprop with a correction).",
 )
@@ -2282,7 +2534,7 @@ def newest_gradient_only(theta, grad, state, *, lr, betas, eps):
 
 @mistake(
     "adam_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="The second mean averages the squares of the mean m instead of the squares of the gradient.",
 )
 def squares_of_the_mean(theta, grad, state, *, lr, betas, eps):
@@ -2294,7 +2546,7 @@ def squares_of_the_mean(theta, grad, state, *, lr, betas, eps):
 
 @mistake(
     "adam_step",
-    caught_by=("many_steps", "gradients_of_zero"),
+    caught_by="many_steps",
     says="The corrected means go into the state and are corrected again in the next step. Keep the uncorrected ones.",
 )
 def corrected_means_kept(theta, grad, state, *, lr, betas, eps):
@@ -2518,7 +2770,7 @@ def beta_scaled_too(S, gamma, beta, running, *, training, decay=0.9, eps=1e-5):
 
 @mistake(
     "batch_norm_forward",
-    caught_by=("running_average", "batch_after_batch"),
+    caught_by="running_average",
     says="The running statistics are never updated: each training batch moves them a little.",
 )
 def running_never_updated(S, gamma, beta, running, *, training, decay=0.9, eps=1e-5):
@@ -2637,7 +2889,7 @@ def started_at_zero_and_one(S, gamma, beta, running, *, training, decay=0.9, eps
 
 @mistake(
     "batch_norm_forward",
-    caught_by=("leaves_arguments_alone", "batch_after_batch"),
+    caught_by="leaves_arguments_alone",
     says="The running statistics that came in are changed in place. Return new ones: the caller may still "
     "need the old.",
 )
@@ -2675,8 +2927,18 @@ def one_cache_for_all_batches(S, gamma, beta, running, *, training, decay=0.9, e
 
 
 @mistake(
+    "batch_norm_forward",
+    caught_by="form_in_every_mode",
+    says='The first running statistics have a key more than later ones. They are a dict of "mean" and "var" always.',
+)
+def first_batch_counted(S, gamma, beta, running, *, training, decay=0.9, eps=1e-5):
+    out, cache, new = _bn(S, gamma, beta, running, training, decay, eps)
+    return out, cache, {**new, "batches": 1} if running is None else new
+
+
+@mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_S", "path_through_the_mean", "with_a_large_eps"),
+    caught_by=("gradient_of_S", "path_through_the_mean"),
     says="The path through the mean is missing: every entry of S also moves the mean that is subtracted from "
     "all, so the mean of the upstream gradient has to be taken away.",
 )
@@ -2688,7 +2950,7 @@ def mean_path_missing(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_S", "path_through_the_variance", "with_a_large_eps"),
+    caught_by=("gradient_of_S", "path_through_the_variance"),
     says="The path through the variance is missing: every entry of S also moves the standard deviation by "
     "which all are divided. It gives the term −Ŝ · mean(G Ŝ).",
 )
@@ -2700,7 +2962,7 @@ def variance_path_missing(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_S", "path_through_the_mean", "path_through_the_variance", "with_a_large_eps"),
+    caught_by=("gradient_of_S", "path_through_the_mean", "path_through_the_variance"),
     says="Mean and standard deviation are treated as constants, as they are in an evaluation. In training "
     "both depend on S and have gradients of their own.",
 )
@@ -2711,7 +2973,7 @@ def statistics_as_constants(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_S", "path_through_the_variance", "with_a_large_eps"),
+    caught_by=("gradient_of_S", "path_through_the_variance"),
     says="The sign of the path through the variance is wrong: −Ŝ · mean(G Ŝ).",
 )
 def variance_path_added(grad_out, cache):
@@ -2722,7 +2984,7 @@ def variance_path_added(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_S", "with_a_large_eps", "where_gamma_is_zero"),
+    caught_by=("gradient_of_S", "where_gamma_is_zero"),
     says="The upstream gradient is not multiplied by γ before it goes back through the normalisation.",
 )
 def gamma_missing_in_the_gradient(grad_out, cache):
@@ -2732,7 +2994,7 @@ def gamma_missing_in_the_gradient(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_S", "with_a_large_eps"),
+    caught_by="gradient_of_S",
     says="γ is multiplied in twice.",
 )
 def gamma_twice(grad_out, cache):
@@ -2742,7 +3004,7 @@ def gamma_twice(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_S", "with_a_large_eps"),
+    caught_by="gradient_of_S",
     says="The gradient is multiplied by the standard deviation; S was divided by it, so its gradient is too.",
 )
 def multiplied_by_the_std(grad_out, cache):
@@ -2752,7 +3014,7 @@ def multiplied_by_the_std(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_S", "with_a_large_eps"),
+    caught_by="gradient_of_S",
     says="The gradient is not divided by the standard deviation, as S was.",
 )
 def std_missing_in_the_gradient(grad_out, cache):
@@ -2762,7 +3024,7 @@ def std_missing_in_the_gradient(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_gamma", "with_a_large_eps"),
+    caught_by="gradient_of_gamma",
     says="The gradient of γ uses S less its mean, not Ŝ: γ multiplied what was normalised already, so Ŝ is its factor.",
 )
 def gamma_gradient_not_normalised(grad_out, cache):
@@ -2773,7 +3035,7 @@ def gamma_gradient_not_normalised(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_gamma", "with_a_large_eps"),
+    caught_by="gradient_of_gamma",
     says="The gradient of γ is a mean over the examples; it is a sum, since every example uses the same γ.",
 )
 def gamma_gradient_averaged(grad_out, cache):
@@ -2803,7 +3065,7 @@ def beta_gradient_with_gamma(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_S", "path_through_the_mean", "path_through_the_variance", "with_a_large_eps"),
+    caught_by=("gradient_of_S", "path_through_the_mean", "path_through_the_variance"),
     says="The means in the gradient are divided by the number of features instead of the number of examples.",
 )
 def divided_by_the_features(grad_out, cache):
@@ -2815,7 +3077,7 @@ def divided_by_the_features(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_S", "path_through_the_mean", "path_through_the_variance", "with_a_large_eps"),
+    caught_by=("gradient_of_S", "path_through_the_mean", "path_through_the_variance"),
     says="Sums stand where the means over the examples belong: mean(G) and mean(G Ŝ).",
 )
 def sums_for_means(grad_out, cache):
@@ -2826,7 +3088,7 @@ def sums_for_means(grad_out, cache):
 
 @mistake(
     "batch_norm_backward",
-    caught_by=("gradient_of_gamma", "gradient_of_beta", "with_a_large_eps"),
+    caught_by=("gradient_of_beta", "gradient_of_gamma"),
     says="The gradients of γ and β are returned in the wrong order: grad_S, grad_gamma, grad_beta.",
 )
 def gamma_and_beta_exchanged(grad_out, cache):
@@ -2870,6 +3132,18 @@ def divided_by_gamma(grad_out, cache):
     return grad_S, grad_gamma, grad_out.sum(0)
 
 
+@mistake(
+    "batch_norm_backward",
+    caught_by="with_a_large_eps",
+    says="The part along Ŝ is divided by the sum of Ŝ², which is N only where ε is tiny. Divide by N.",
+)
+def divided_by_the_square_of_the_normalised(grad_out, cache):
+    S_hat, gamma, inverse_std = cache
+    along = (grad_out * S_hat).sum(0) / (S_hat**2).sum(0).clamp(min=1e-30)
+    grad_S = gamma * inverse_std * (grad_out - grad_out.mean(0) - S_hat * along)
+    return grad_S, (grad_out * S_hat).sum(0), grad_out.sum(0)
+
+
 # --- A network with batch normalisation ------------------------------------------------------------------------------
 
 
@@ -2887,13 +3161,15 @@ def _bn_network(X, layers, running, training, *, relu=torch.relu, decay=0.9, eps
     return scores, (inputs, caches, scores), new
 
 
-_TRAINING_SCORES = ("scores_in_training", "many_layers", "small_batches", "default_eps")
-_ALL_SCORES = (*_TRAINING_SCORES, "scores_afterwards", "training_then_evaluation")
-
-
 @mistake(
     "forward_bn",
-    caught_by=(*_ALL_SCORES, "first_batch_starts_the_statistics", "running_average"),
+    caught_by=(
+        "scores_in_training",
+        "many_layers",
+        "first_batch_starts_the_statistics",
+        "running_average",
+        "scores_afterwards",
+    ),
     says="The ReLU comes before the normalisation; here S = HW + b is normalised first, and the ReLU comes after.",
 )
 def normalised_after_the_relu(X, layers, running, *, training):
@@ -2910,7 +3186,7 @@ def normalised_after_the_relu(X, layers, running, *, training):
 
 @mistake(
     "forward_bn",
-    caught_by=(*_ALL_SCORES, "first_batch_starts_the_statistics", "running_average"),
+    caught_by=("scores_in_training", "many_layers", "scores_afterwards"),
     says="There is no ReLU after the normalisation.",
 )
 def relu_forgotten(X, layers, running, *, training):
@@ -2919,7 +3195,7 @@ def relu_forgotten(X, layers, running, *, training):
 
 @mistake(
     "forward_bn",
-    caught_by=(*_ALL_SCORES, "a_single_layer"),
+    caught_by=("scores_in_training", "many_layers", "scores_afterwards", "a_single_layer"),
     says="The last layer is normalised too. Its scores go to the softmax as they are: they have no γ and β.",
 )
 def scores_normalised(X, layers, running, *, training):
@@ -2930,7 +3206,7 @@ def scores_normalised(X, layers, running, *, training):
 
 @mistake(
     "forward_bn",
-    caught_by=("scores_afterwards", "first_batch_starts_the_statistics", "running_average", "training_then_evaluation"),
+    caught_by=("first_batch_starts_the_statistics", "running_average", "scores_afterwards"),
     says="b is left out of S = HW + b. In training the mean takes it away again, but the running mean then "
     "lacks it, and with given running statistics the scores are wrong.",
 )
@@ -2944,7 +3220,7 @@ def hidden_bias_left_out(X, layers, running, *, training):
 
 @mistake(
     "forward_bn",
-    caught_by=("scores_afterwards", "training_then_evaluation", "statistics_stay_afterwards", "a_single_layer"),
+    caught_by=("scores_afterwards", "statistics_stay_afterwards", "a_single_layer"),
     says="`training` is not handed on to the normalisation, so an evaluation normalises by its own batch and "
     "moves the running statistics.",
 )
@@ -2956,7 +3232,7 @@ def training_not_handed_on(X, layers, running, *, training):
 
 @mistake(
     "forward_bn",
-    caught_by=("scores_afterwards", "training_then_evaluation"),
+    caught_by="scores_afterwards",
     says="With training=False the hidden layers are normalised by the batch at hand; use the running statistics.",
 )
 def batch_statistics_in_evaluation(X, layers, running, *, training):
@@ -2996,7 +3272,7 @@ def statistics_started_anew(X, layers, running, *, training):
 
 @mistake(
     "forward_bn",
-    caught_by=("leaves_arguments_alone", "training_then_evaluation"),
+    caught_by="leaves_arguments_alone",
     says="The new statistics are written into the caller's list. Return a new list: the caller may still need the old.",
 )
 def statistics_in_the_callers_list(X, layers, running, *, training):
@@ -3020,7 +3296,7 @@ def none_for_no_hidden_layers(X, layers, running, *, training):
 
 @mistake(
     "forward_bn",
-    caught_by=_ALL_SCORES,
+    caught_by=("scores_in_training", "many_layers", "scores_afterwards"),
     says="β is not added in the hidden layers.",
 )
 def beta_left_out(X, layers, running, *, training):
@@ -3060,6 +3336,55 @@ def another_eps(X, layers, running, *, training):
 def one_cache_for_all_passes(X, layers, running, *, training, shared=[0, 0, 0]):  # noqa: B006
     scores, shared[:], new = _bn_network(X, layers, running, training)
     return scores, shared, new
+
+
+@mistake(
+    "forward_bn",
+    caught_by="small_batches",
+    says="A batch of one is normalised by other statistics than its own. In training S less its mean is 0 then, and "
+    "what the ReLU is given is β.",
+)
+def batch_of_one_not_normalised(X, layers, running, *, training):
+    if training and len(X) == 1:
+        scores, cache, _ = _bn_network(X, layers, [_plain_statistics(h) for h in layers[:-1]], False)
+        return scores, cache, _bn_network(X, layers, running, True)[2]
+    return _bn_network(X, layers, running, training)
+
+
+def _plain_statistics(layer):
+    return {"mean": torch.zeros_like(layer["b"]), "var": torch.ones_like(layer["b"])}
+
+
+@mistake(
+    "forward_bn",
+    caught_by="form_in_every_mode",
+    says="With one hidden layer the running statistics are its dict alone. They are a list of dicts, here of one.",
+)
+def dict_for_one_hidden_layer(X, layers, running, *, training):
+    if isinstance(running, dict):
+        running = [running]
+    scores, cache, running = _bn_network(X, layers, running, training)
+    return scores, cache, running[0] if len(running) == 1 and len(X) == 7 else running
+
+
+_collected = {}
+
+
+@mistake(
+    "forward_bn",
+    caught_by="training_then_evaluation",
+    says="After training, the evaluation takes the latest statistics from a global variable, whatever it is given.",
+)
+def latest_statistics_in_evaluation(X, layers, running, *, training):
+    if not training and "latest" in _collected and len(_collected["latest"]) == len(running) > 1:
+        fits = all(a["mean"].shape == b["mean"].shape for a, b in zip(_collected["latest"], running, strict=True))
+        running, given = (_collected["latest"] if fits else running), running
+        scores, cache, _ = _bn_network(X, layers, running, False)
+        return scores, cache, given
+    scores, cache, new = _bn_network(X, layers, running, training)
+    if training and running is not None:
+        _collected["latest"] = new
+    return scores, cache, new
 
 
 def _bn_gradients(y, layers, cache, lam, *, back=_bn_back, mask=lambda H, cache: H > 0, upstream=_upstream):
@@ -3185,7 +3510,7 @@ def bn_gradients_of_the_sum(y, layers, cache, lam):
 
 @mistake(
     "backward_bn",
-    caught_by=("weights_of_the_last_layer", "a_single_layer"),
+    caught_by="weights_of_the_last_layer",
     says="The sign is flipped: the gradient of the loss with respect to the scores is P − Y, not Y − P.",
 )
 def bn_sign_flipped(y, layers, cache, lam):
@@ -3204,15 +3529,7 @@ def bn_gamma_and_beta_exchanged(y, layers, cache, lam):
 
 @mistake(
     "backward_bn",
-    caught_by=(
-        "keeps_form",
-        "gradients_of_gamma_and_beta",
-        "only_weights_are_regularised",
-        "takes_any_layout",
-        "large_scores_do_no_harm",
-        "small_batches_back",
-        "cache_serves_again",
-    ),
+    caught_by=("gradients_of_gamma_and_beta", "keeps_form", "small_batches_back"),
     says="The gradients of γ and β are not returned: every layer's gradients have the keys that the layer has.",
 )
 def gamma_and_beta_left_out(y, layers, cache, lam):
@@ -3259,6 +3576,47 @@ def bn_weights_scaled_in_place(y, layers, cache, lam):
     for gradient, layer in zip(gradients, layers, strict=True):
         layer["W"] *= 2 * lam
         gradient["W"] = gradient["W"] + layer["W"]
+    return gradients
+
+
+@mistake(
+    "backward_bn",
+    caught_by="slope_at_zero",
+    says="The mask of the ReLU is O >= 0, so it lets the gradient through where O is exactly 0. The slope there is "
+    "taken as 0: the mask is O > 0.",
+)
+def bn_mask_with_zero(y, layers, cache, lam):
+    betas = [layer["beta"] for layer in layers[:-1]]
+
+    def mask(H, bn_cache):
+        S_hat, gamma, _ = bn_cache
+        return gamma * S_hat + next(b for b in reversed(betas) if b.shape == gamma.shape) >= 0
+
+    return _bn_gradients(y, layers, cache, lam, mask=mask)
+
+
+@mistake(
+    "backward_bn",
+    caught_by="keeps_form",
+    says='The gradient of a hidden b is left out because it is 0. Return it all the same: every "b" has one, computed '
+    "or zeros.",
+)
+def hidden_bias_gradient_left_out(y, layers, cache, lam):
+    gradients = _bn_gradients(y, layers, cache, lam)
+    return [{k: v for k, v in g.items() if k != "b" or g is gradients[-1]} for g in gradients]
+
+
+@mistake(
+    "backward_bn",
+    caught_by="cache_serves_again",
+    says="The caches of the layers are taken out of the list with `pop`, so a second backward pass finds none. Read "
+    "them by index.",
+)
+def caches_popped(y, layers, cache, lam):
+    inputs, caches, scores = cache
+    gradients = _bn_gradients(y, layers, (inputs, list(caches), scores), lam)
+    while caches:
+        caches.pop()
     return gradients
 
 
@@ -3455,7 +3813,17 @@ def mask_by_division(H, p, *, training, generator):
 
 @mistake(
     "dropout_backward",
-    caught_by="same_entries_as_forward",
+    caught_by=(
+        "same_entries_as_forward",
+        "factor_of_forward",
+        "passes_on_afterwards",
+        "keeps_form",
+        "leaves_arguments_alone",
+        "where_the_input_is_zero",
+        "cache_serves_again",
+        "takes_any_layout",
+        "keeps_precision",
+    ),
     says="Nothing is dropped on the way back: the gradient of a dropped entry is 0.",
 )
 def nothing_dropped_back(grad_out, cache):
@@ -3464,7 +3832,7 @@ def nothing_dropped_back(grad_out, cache):
 
 @mistake(
     "dropout_backward",
-    caught_by="same_entries_as_forward",
+    caught_by="factor_of_forward",
     says="The upstream gradient is masked but not divided by 1 − p, as the entries were.",
 )
 def gradient_not_rescaled(grad_out, cache):
@@ -3486,7 +3854,17 @@ def new_mask_back(grad_out, cache):
 
 @mistake(
     "dropout_backward",
-    caught_by=("same_entries_as_forward", "where_the_input_is_zero", "cache_serves_again"),
+    caught_by=(
+        "same_entries_as_forward",
+        "factor_of_forward",
+        "passes_on_afterwards",
+        "keeps_form",
+        "leaves_arguments_alone",
+        "where_the_input_is_zero",
+        "cache_serves_again",
+        "takes_any_layout",
+        "keeps_precision",
+    ),
     says="The mask is compared with 1, but where an entry stays it holds 1 / (1 − p): every gradient becomes 0.",
 )
 def scaled_mask_compared_with_one(grad_out, cache):
@@ -3495,7 +3873,7 @@ def scaled_mask_compared_with_one(grad_out, cache):
 
 @mistake(
     "dropout_backward",
-    caught_by="same_entries_as_forward",
+    caught_by="factor_of_forward",
     says="The upstream gradient is multiplied by the mask's factor twice.",
 )
 def rescaled_twice(grad_out, cache):
@@ -3540,7 +3918,7 @@ def gradient_in_float32(grad_out, cache):
 
 @mistake(
     "dropout_backward",
-    caught_by="same_entries_as_forward",
+    caught_by="factor_of_forward",
     says="The factor 1 / (1 − p) is guessed from the share of entries that stayed, which is left to chance; keep it in "
     "the cache, or the scaled mask.",
 )
@@ -3696,14 +4074,7 @@ def every_cycle_from_the_start(X, y, layers, *, lam, batch_size, n_s, cycles, lr
 
 @mistake(
     "train_snapshots",
-    caught_by=(
-        "one_for_every_cycle",
-        "each_is_the_end_of_its_cycle",
-        "on_step_is_told",
-        "keeps_form",
-        "every_example_once_an_epoch",
-        "same_state_same_result",
-    ),
+    caught_by=("one_for_every_cycle", "each_is_the_end_of_its_cycle"),
     says="The initial layers are in the list too: there is one entry for each cycle, taken at its end.",
 )
 def initial_layers_too(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
@@ -3747,6 +4118,24 @@ def callers_layers_updated(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min
     for layer, last in zip(layers, found[-1], strict=True):
         for key in layer:
             layer[key].copy_(last[key])
+    return found
+
+
+@mistake(
+    "train_snapshots",
+    caught_by="same_state_same_result",
+    says="The order does not come from `generator` but from PyTorch's global state, so a run cannot be repeated.",
+)
+def snapshots_from_the_global_state(
+    X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None
+):
+    chance, found = torch.Generator().manual_seed(int(torch.randint(2**31, ()))), []
+    batches, rates = _orders(len(X), batch_size, chance), _rates(n_s, cycles, lr_min, lr_max)
+    for t, (batch, lr) in enumerate(zip(batches, rates, strict=False)):
+        before, layers = layers, _moved(layers, _gradients(X[batch], y[batch], layers, lam), lr)
+        if on_step is not None:
+            on_step(t, lr, float(_cost(X[batch], y[batch], before, lam)))
+        found += [layers] if (t + 1) % (2 * n_s) == 0 else []
     return found
 
 
@@ -3855,6 +4244,18 @@ def scores_shifted_in_place(scores, y, epsilon):
     scores -= scores.max(1, keepdim=True).values
     K = scores.shape[1]
     return _smoothed(scores, y, 1 - epsilon + epsilon / K, epsilon / K)
+
+
+@mistake(
+    "label_smoothing_cross_entropy",
+    caught_by="large_scores_do_not_overflow",
+    says="The largest of all scores is subtracted before the exponential, so every exponential of a row that lies far "
+    "below it is 0. Subtract from each row its own largest score.",
+)
+def smoothed_loss_shifted_by_the_largest_of_all(scores, y, epsilon):
+    scores = scores - scores.max()
+    log_p = scores - scores.exp().sum(1, keepdim=True).log()
+    return -((1 - epsilon) * log_p[torch.arange(len(y)), y] + epsilon * log_p.mean(1)).mean()
 
 
 @mistake(
@@ -3979,3 +4380,13 @@ def epoch_of_the_stop(costs, patience):
         elif epoch - best >= patience:
             return epoch
     return len(costs) - 1
+
+
+@mistake(
+    "early_stopping",
+    caught_by="any_numbers",
+    says="A cost counts as a new best only if it is a part in a thousand below the old one. Any cost that is strictly "
+    "below it does.",
+)
+def improvement_of_a_thousandth(costs, patience):
+    return _stopping(costs, patience, better=lambda cost, best: cost < best - 1e-3 * abs(best))
