@@ -1667,7 +1667,8 @@ def on_step_once_an_epoch(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min,
         "cost_of_the_mini_batch",
         "on_step_gets_plain_numbers",
     ),
-    says="`on_step` is never called; call it after every update with t, lr and the batch's cost before it.",
+    says="`on_step` is not called as it is to be: after every update, with three arguments in this order, t, lr and "
+    "the batch's cost before the update.",
 )
 def on_step_never_called(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     rates = _rates(n_s, cycles, lr_min, lr_max)
@@ -1745,8 +1746,8 @@ def on_step_always_called(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min,
 @mistake(
     "train",
     caught_by="on_step_is_told_the_cost_before",
-    says="The cost is always that of the first layers, those that were given. It is that of the layers as they are "
-    "before this update.",
+    says="`on_step` is told something else than the cost before the update: take it there, at the layers whose "
+    "gradients are used, with the regulariser.",
 )
 def cost_of_the_first_layers(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     batches, rates = _orders(len(X), batch_size, generator), _rates(n_s, cycles, lr_min, lr_max)
@@ -1775,7 +1776,8 @@ def epoch_cut_by_the_cycle(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min
         "cost_of_the_mini_batch",
         "on_step_gets_plain_numbers",
     ),
-    says="`on_step` is called with two arguments. It takes three, in this order: t, lr and the cost.",
+    says="`on_step` is not called as it is to be: after every update, with three arguments in this order, t, lr and "
+    "the batch's cost before the update.",
 )
 def learning_rate_not_told(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     batches, rates = _orders(len(X), batch_size, generator), _rates(n_s, cycles, lr_min, lr_max)
