@@ -158,7 +158,7 @@ def submit(
         console.print("[green]All visible criteria are met, all questions answered, all experiments run.[/]")
     handed = write(found, checked, student, output)
     console.print(
-        f"{handed.archive} ({handed.size / 1e6:.1f} MB) holds {found.notebook.name} as it was last saved, for "
+        f"{handed.archive} ({max(1, handed.size // 1000):,} kB) holds {found.notebook.name} as it was last saved, for "
         f"{student}. Receipt: {handed.receipt.code}.",
         markup=False,
         highlight=False,

@@ -10,6 +10,7 @@ from typing import Any
 
 from course_utils.checking.display import headline
 from course_utils.checking.fresh_process import Checked
+from course_utils.checking.verdict import ExerciseResult
 from course_utils.handed_out import CHECKS, outputs_of, role_of, source_of
 
 ANSWER_STUB = "YOUR ANSWER HERE"
@@ -26,32 +27,39 @@ def unfinished(checked: Checked, folder: Path) -> list[str]:
     folder : Path
         The folder of the notebook, whose modules are not handed in.
     """
-    sentences = [headline(r) for r in checked.results if not all(c.passed for c in r.criteria)]
+    open_ones = [r for r in checked.results if not all(c.passed for c in r.criteria)]
+    empty = [r.exercise.name for r in open_ones if _is_empty(r)]
+    sentences = [f"Nothing is written yet in {', '.join(empty)}."] if empty else []
+    sentences += [headline(r) for r in open_ones if not _is_empty(r)]
     sentences += [f"The cell {name} {error}." for name, error in checked.cell_errors.items() if " " not in name]
     sentences += unanswered(checked.cells) + without_output(checked.cells)
     return sentences + _modules(checked.cells, folder)
 
 
+def _is_empty(result: ExerciseResult) -> bool:
+    return {c.unmet.kind for c in result.criteria if c.unmet} <= {"nothing written", "withheld"}
+
+
 def unanswered(cells: Sequence[dict[str, Any]]) -> list[str]:
-    """A sentence for each written question without an answer."""
-    found = []
+    """The written questions without an answer, in sentences."""
+    found, empty = [], []
     for cell in cells:
         role, name = role_of(cell)
         if role != "written":
             continue
         before, stub, after = source_of(cell).partition(ANSWER_STUB)
         if stub and not after.strip():
-            found.append(f"The written question {name} is not answered.")
+            empty.append(name)
         elif stub:
             found.append(f"The written answer {name} still says {ANSWER_STUB}.")
         elif not before.strip():
-            found.append(f"The cell of the written question {name} is empty.")
-    return found
+            empty.append(name)
+    return [f"Not answered: {', '.join(empty)}.", *found] if empty else found
 
 
 def without_output(cells: Sequence[dict[str, Any]]) -> list[str]:
-    """A sentence for each experiment that was not run, failed, or lacks its figure."""
-    found = []
+    """The experiments that were not run, failed, or lack their figure, in sentences."""
+    found, not_run = [], []
     for cell in cells:
         role, name = role_of(cell)
         if role != "experiment" or not source_of(cell).strip():
@@ -62,10 +70,10 @@ def without_output(cells: Sequence[dict[str, Any]]) -> list[str]:
         if error is not None:
             found.append(f"The experiment {name} stopped with {error.get('ename', 'an error')}.")
         elif not outputs and not cell.get("execution_count"):
-            found.append(f"The experiment {name} was not run.")
+            not_run.append(name)
         elif not pictures and _DRAWS.search(source_of(cell)):
             found.append(f"The experiment {name} has no figure; run it again and save the notebook.")
-    return found
+    return [f"Experiments not run: {', '.join(not_run)}.", *found] if not_run else found
 
 
 def _modules(cells: Sequence[dict[str, Any]], folder: Path) -> list[str]:

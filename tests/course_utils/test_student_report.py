@@ -72,7 +72,7 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     write_folder(tmp_path, cells(DOUBLE, HALVE, *more))
     done = report(monkeypatch, tmp_path, "--no-pdf")
     assert done.exit_code == 0
-    assert "The written question q is not answered.\nThe experiment later was not run." in done.output
+    assert "Not answered: q.\nExperiments not run: later." in done.output
     write_folder(
         tmp_path, [cell("# Title", "text", "t", "markdown"), cell(EMPTY.format("double"), "exercise", "double")]
     )

@@ -40,6 +40,17 @@ def test_a_finished_notebook_makes_one_zip_file_with_a_true_receipt(
     assert (receipt.assignment, receipt.student) == (NAME, "anna.b") and receipt.code in done.output
 
 
+def test_what_is_handed_in_is_what_collecting_finds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from autograder.uploads import uploads_in
+
+    notebook = write_folder(tmp_path, cells())
+    assert submit(monkeypatch, tmp_path, "--student", "anna").exit_code == 0
+    refused: list[str] = []
+    (found,) = uploads_in(tmp_path / f"{NAME}_anna.zip", NAME, refused)
+    assert refused == [] and found.data == notebook.read_bytes()
+    assert found.owner.id == "anna" and found.receipt is not None and found.receipt.assignment == NAME
+
+
 def test_the_id_is_asked_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_folder(tmp_path, cells())
     nobody = submit(monkeypatch, tmp_path)
@@ -76,12 +87,11 @@ def test_what_is_unfinished_is_told_and_handed_in(monkeypatch: pytest.MonkeyPatc
     assert done.exit_code == 0, done.output
     told = [line.strip() for line in done.output.splitlines() if line.startswith("  ")]
     assert told == [
-        "double: nothing is written yet.",
+        "Nothing is written yet in double.",
         "halve: 0 of 1 criteria are met.",
-        "The written question and_then is not answered.",
+        "Not answered: and_then, emptied.",
         "The written answer stub_left still says YOUR ANSWER HERE.",
-        "The cell of the written question emptied is empty.",
-        "The experiment never_run was not run.",
+        "Experiments not run: never_run.",
         "The experiment no_figure has no figure; run it again and save the notebook.",
         "The experiment stopped stopped with NameError.",
         "The notebook imports my_functions, which is not handed in: move what you need of it into a cell.",
