@@ -478,6 +478,9 @@ def generator_decides(student: Student, draw: Draw) -> None:
     shuffled = not bool(((blocks := first.reshape(6, 4)) - blocks[:, :1]).abs().max() <= 1e-4)
     differ = not torch.allclose(first, other, rtol=1e-4) and not torch.allclose(first, moved_on, rtol=1e-4)
     expect(first).all(differ or not shuffled, "the order is the same for generators of different states")
+    again = use_in_an_epoch(student, Draw(inputs), states[0])
+    text = "a second training with the same generator, which should have moved on, has the same order"
+    expect(first).all(not torch.allclose(first, again, rtol=1e-4) or not shuffled or not differ, text)
 
 
 @train.criterion(points=0.5, contract=True)
@@ -658,7 +661,7 @@ for one in (MOMENTUM, NESTEROV, RMSPROP, ADAM):
 # --- Batch normalisation ---------------------------------------------------------------------------------------------
 
 
-@batch_norm_forward.criterion(points=0.5)
+@batch_norm_forward.criterion(points=0.5, contract=True)
 def default_constants(student: Student, draw: Draw) -> None:
     """decay is 0.9 and eps is 1e-5 where they are not given."""
     b = batch(draw)
