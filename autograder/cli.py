@@ -333,13 +333,26 @@ def feedback(
     """Make every student's feedback page."""
     from autograder.assignment import load_assignment
     from autograder.course import read_course
+    from autograder.course_settings import read_settings
     from autograder.feedback import make_feedback
+    from autograder.final_marks import final_marks
+    from autograder.gradebook import open_gradebook
 
     loaded, there = load_assignment(assignment), read_course(course)
+    settings = read_settings(loaded.root)
+    with open_gradebook(there.db_url, there.course_id) as gradebook:
+        marks = final_marks(loaded, there, settings, gradebook)
     with progress_bar() as bar:
         total = len(list((there.folder / "autograded").glob(f"*/{loaded.name}/{loaded.name}.ipynb")))
         task = bar.add_task("Feedback", total=total)
-        pages = make_feedback(there, loaded.name, force=force, progress=lambda: bar.advance(task))
+        pages = make_feedback(
+            there,
+            loaded.name,
+            title=settings.title,
+            sentences={s: m.sentences() for s, m in marks.items()},
+            force=force,
+            progress=lambda: bar.advance(task),
+        )
     out.print(f"{len(pages)} pages in {there.folder / 'feedback'}", highlight=False, soft_wrap=True)
 
 

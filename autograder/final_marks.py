@@ -97,6 +97,16 @@ class Mark:
         """Bonus points that count."""
         return self.sum("bonus")
 
+    def sentences(self) -> list[str]:
+        """What to tell the student of the mark as a whole."""
+        told = [line.message for line in self.lines if line.kind == "late"]
+        if self.open:
+            return told
+        lifted = (
+            f", lifted from {self.grade_without_bonus} by the bonus" if self.grade != self.grade_without_bonus else ""
+        )
+        return [*told, f"Grade {self.grade}{lifted}."]
+
 
 @dataclass(frozen=True)
 class Total:

@@ -156,6 +156,7 @@ def below_here() -> set[int]:
 def test_no_page_acts_more_than_the_honest_one(pages: dict[str, str]) -> None:
     assert set(pages) == set(CLASS)
     honest = Page(pages["zhonest"]).acting
+    assert all(acting.startswith("<meta") for acting in honest)
     for student, page in pages.items():
         assert Page(page).acting <= honest, student
         set_as_mathematics = re.sub(r"<pre.*?</pre>", "", page, flags=re.S)
