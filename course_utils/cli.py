@@ -61,7 +61,8 @@ def data(
 def doctor() -> None:
     """Check whether this machine is ready, and say what to do where it is not.
 
-    Looks at Python, PyTorch, the device, the disk and the data. The exit status is 1 if something stands in the way.
+    Looks at Python, PyTorch, the device, the disk, the data and the browser. The exit status is 1 if something stands
+    in the way.
     """
     console = _console()
     bad = 0

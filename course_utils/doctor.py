@@ -17,6 +17,7 @@ from .data.digits_in_scenes import fingerprint
 from .data.errors import DataError
 from .data.registry import registered
 from .data.roots import ENVIRONMENT_VARIABLE, data_roots, writable_root
+from .report.printing import find_browser
 
 OLDEST_PYTHON = (3, 11)
 ROOM_NEEDED = 1_000_000_000
@@ -46,7 +47,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at Python, PyTorch, device, disk and data, in that order.
+    """Look at Python, PyTorch, device, disk, data and browser, in that order.
 
     Yields
     ------
@@ -60,6 +61,7 @@ def examine() -> Iterator[Finding]:
         "disk": _disk,
         "CIFAR-10": _cifar10,
         "digits in scenes": _digits_in_scenes,
+        "browser": _browser,
     }
     for subject, examination in examinations.items():
         try:
@@ -135,3 +137,11 @@ def _digits_in_scenes() -> Finding:
         "made here with slightly other colours, because JPEG photographs are decoded differently",
         "Nothing to do: your numbers may differ a little from published ones.",
     )
+
+
+def _browser() -> Finding:
+    found = find_browser()
+    if found is not None:
+        return Finding("browser", "good", f"{found} prints reports to PDF", "Nothing to do.")
+    advice = "Nothing to do: `course report` makes a page that any browser prints to PDF."
+    return Finding("browser", "note", "no Chrome, Chromium or Edge", advice)

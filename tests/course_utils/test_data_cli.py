@@ -137,3 +137,10 @@ def test_doctor_reports_an_examination_that_fails(user: Path, monkeypatch: pytes
 
 def test_doctor_tells_that_photographs_are_decoded_differently() -> None:
     assert "! digits in scenes: made here with slightly other colours" in course("doctor").stdout  # no fingerprint here
+
+
+def test_doctor_tells_whether_a_report_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_browser", lambda: "/opt/chrome")
+    assert "✓ browser: /opt/chrome prints reports to PDF." in course("doctor").stdout
+    monkeypatch.setattr(doctor, "find_browser", lambda: None)
+    assert "! browser: no Chrome, Chromium or Edge. Nothing to do" in course("doctor").stdout
