@@ -207,7 +207,8 @@ def _person(upload: Upload, roster: Roster | None, done: Collected) -> Person | 
     stated = upload.receipt.student if upload.receipt else ""
     if stated and owner.told_by != "a receipt":
         meant = roster.of_id(stated) if roster is not None else None
-        same = meant == person if meant else stated.casefold() in (person.student.casefold(), person.login.casefold())
+        ids = {i.casefold() for i in (person.student, person.login, person.email)}
+        same = meant == person if meant else stated.casefold() in ids | {i.partition("@")[0] for i in ids}
         if roster is not None and not same:
             done.remarks.append(f"{upload.where}: its receipt names {stated}, and it is counted as {person.student}'s.")
     return person

@@ -87,7 +87,7 @@ def export_marks(
     roster : Roster, optional
         The students' numbers in Canvas and Moodle.
     output : Path, optional
-        The table; course/exported/<assignments>_<to>.csv when not given.  The lines go beside it, as "…_trace.csv".
+        The table; course/exported/<assignment>_<to>.csv when not given.  The lines go beside it, as "…_trace.csv".
     provisional : bool
         For Canvas and Moodle, export also marks in which a person has something to mark yet, as if it earned nothing.
 
@@ -111,7 +111,7 @@ def export_marks(
     people = {s: Person(s, name) for s, name in names.items()} | ({p.student: p for p in roster} if roster else {})
     of_class = _Class(assignments, marks, dict(sorted(people.items())), settings)
     stem = assignments[0].name if len(assignments) == 1 else "course"
-    table = output or course.folder / EXPORTED / f"{stem}_{to}.csv"
+    table = output or course.folder / EXPORTED / f"{stem}_{'marks' if to == 'csv' else to}.csv"
     done = Exported(table, table.with_name(f"{table.stem}_trace.csv"))
     done.open = {s: o for s in of_class.people if (o := of_class.open(s))}
     shown = []

@@ -208,6 +208,9 @@ def test_nobody_hands_in_for_another_through_canvas(tmp_path: Path, course: Path
     done = collect([path], NAME, course, SETTINGS, ROSTER)
     assert handed_in(course) == {"anna": b"by anna", "ben": b"by ben"}
     assert len(done.remarks) == 1 and "its receipt names ben, and it is counted as anna's" in done.remarks[0]
+    by_address = Roster([Person("anna@kth.se", "Anna", "anna@kth.se", canvas_id="11")])
+    path = pack(tmp_path / "again.zip", ("anderssonanna_11_1_x.zip", with_receipt("Anna", b"by anna")))
+    assert collect([path], NAME, course, SETTINGS, by_address).remarks == []
 
 
 def test_of_several_files_the_assignments_own_counts(tmp_path: Path, course: Path) -> None:
