@@ -10,6 +10,7 @@ from torch import Tensor
 from course_utils.checking.unmet import Comparison
 from course_utils.checking.verdict import CriterionResult, ExerciseResult
 
+AGAIN = "The same as above."
 MAX_CELLS = 16  # rows and columns of a difference picture; more are cut out around the worst entry
 
 # Colours come from the notebook's theme where it has one, so that the table is legible in light and dark.
@@ -75,20 +76,36 @@ def headline(result: ExerciseResult) -> str:
 
 def exercise_html(result: ExerciseResult) -> str:
     """The table of one exercise; every text is escaped."""
-    rows = "".join(_row(c) for c in result.criteria)
+    again = repeated(result)
+    rows = "".join(_row(c, c.criterion.name in again) for c in result.criteria)
+    advice = f'<div class="cause">{html.escape(result.advice)}</div>' if result.advice else ""
     return (
         f'<div class="course-check"><strong>{html.escape(headline(result))}</strong>'
-        f" {result.score:g} of {result.max_score:g} points."
+        f" {result.score:g} of {result.max_score:g} points.{advice}"
         "<table><thead><tr><th>Verdict</th><th>Criterion</th><th class=num>Points</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 
 
-def _row(result: CriterionResult) -> str:
+def repeated(result: ExerciseResult) -> set[str]:
+    """The criteria that say, word for word, what an earlier one has said: an exception, or what is not allowed."""
+    seen: set[str] = set()
+    again = set()
+    for c in result.criteria:
+        if c.unmet is not None and c.unmet.comparison is None and c.unmet.kind not in ("value", "withheld"):
+            if c.unmet.message in seen:
+                again.add(c.criterion.name)
+            seen.add(c.unmet.message)
+    return again
+
+
+def _row(result: CriterionResult, again: bool = False) -> str:
     criterion = result.criterion
     mark, css = ("✓ met", "yes") if result.passed else verdict(result)
     text = html.escape(criterion.title)
-    if result.unmet is not None:
+    if again:
+        text += f'<div class="remark">{AGAIN}</div>'
+    elif result.unmet is not None:
         text += f"<div>{html.escape(result.unmet.message)}</div>"
         text += "".join(
             f'<div class="cause"><em>Likely cause:</em> {html.escape(c)}</div>' for c in result.unmet.causes[:2]
@@ -116,10 +133,14 @@ def verdict(result: CriterionResult) -> tuple[str, str]:
 
 def _text(result: ExerciseResult) -> str:
     lines = [f"{headline(result)} {result.score:g} of {result.max_score:g} points."]
+    lines += [f"  {result.advice}"] if result.advice else []
+    again = repeated(result)
     for c in result.criteria:
         mark = "✓ met" if c.passed else verdict(c)[0]
         lines.append(f"  {mark:<13} {c.criterion.points:>4g}  {c.criterion.title}")
-        if c.unmet is not None:
+        if c.criterion.name in again:
+            lines.append(f"{'':20}{AGAIN}")
+        elif c.unmet is not None:
             lines.append(f"{'':20}{c.unmet.message}")
             lines += [f"{'':20}Likely cause: {cause}" for cause in c.unmet.causes[:2]]
         lines += [f"{'':20}Your function warned: {r}" for r in c.remarks[:3]]

@@ -8,6 +8,7 @@ inputs or a superfluous axis of length one are still compared by value, so that 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,6 +52,12 @@ class Expectation:
     def _subject(self) -> str:
         """The name as a sentence starts with it; a symbol such as "grad_W" or "p[i, k]" stays as it is."""
         return "T" + self.name[1:] if self.name.startswith("the ") else self.name
+
+    @property
+    def _plural(self) -> bool:
+        """Whether the name is of several things: "the scores of image 3"."""
+        head = re.split(r",| (?:of|for|in|that|where|with|over|at|on|to|from|after|before|alone)\b", self.name)[0]
+        return head.startswith("the ") and re.search(r"[^sui]s$", head) is not None and not head.endswith("bias")
 
     def _fail(self, message: str, kind: str = "value", causes: Sequence[str] = ()) -> Unmet:
         return Unmet(message, kind, list(causes))
@@ -123,8 +130,9 @@ class Expectation:
                 index = tuple(bad.nonzero()[0].tolist())
                 value = got[index].item()
                 place = f" at index {index}" if index else ""
+                verb = "are" if self._plural else "is"
                 raise self._fail(
-                    f"{self._subject} is {value}{place}; {int(bad.sum())} of {got.numel()} entries are not finite.",
+                    f"{self._subject} {verb} {value}{place}; {int(bad.sum())} of {got.numel()} entries are not finite.",
                     causes=[_not_finite_cause(value)],
                 )
         return self
@@ -179,7 +187,7 @@ class Expectation:
         count = f" {int(wrong.sum())} of {wide.numel()} entries differ." if wide.ndim else ""
         reason = f" ({because})" if because else ""
         message = (
-            f"{self._subject} differs from what is expected"
+            f"{self._subject} {'differ' if self._plural else 'differs'} from what is expected"
             f"{reason}: largest difference{place}, expected {_number(wide[worst])}, got {_number(wide_got[worst])}."
             f"{count}"
         )
@@ -196,7 +204,7 @@ class Expectation:
                 worst = tuple(wrong.nonzero()[0].tolist())
                 comparison = Comparison(expected.to(torch.float64), got.to(torch.float64), worst)
                 raise Unmet(
-                    f"{self._subject} differs at {int(wrong.sum())} of "
+                    f"{self._subject} {'differ' if self._plural else 'differs'} at {int(wrong.sum())} of "
                     f"{wrong.numel()} entries, first at index {worst}: expected {_number(expected[worst])}, "
                     f"got {_number(got[worst])}.",
                     comparison=comparison,
@@ -338,11 +346,14 @@ def _keys(value: dict[Any, Any]) -> str:
 def unchanged_arguments(call: Call) -> None:
     """Raise `Unmet` where a call changed its arguments."""
     if call.changed:
+        marked = all(place.endswith(("(requires_grad)", "(.grad)")) for place in call.changed)
         raise Unmet(
             f"{call.function} changed its argument {' and '.join(call.changed)}.",
             "changed argument",
             [
-                "In-place operations (`-=`, `x[i] = …`, methods ending in `_`) write into the caller's memory; "
+                "`requires_grad` is set on the caller's own tensor; set it on a `.detach().clone()`."
+                if marked
+                else "In-place operations (`-=`, `x[i] = …`, methods ending in `_`) write into the caller's memory; "
                 "work on a new tensor or on a `.clone()`."
             ],
         )

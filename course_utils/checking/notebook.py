@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
+from course_utils.checking.callees import built_on
 from course_utils.checking.display import CheckReport
 from course_utils.checking.exercise import Exercise, exercises_of, opaque_results
 from course_utils.checking.ready_made import ready_made_calls, refused
@@ -43,7 +44,18 @@ def checker(checks: ModuleType, namespace: dict[str, Any] | None = None) -> Call
                 raise ValueError(f"There is no exercise called {name!r}.{hint}")
         functions = namespace if namespace is not None else sys._getframe(1).f_globals
         student = LocalStudent(functions, opaque_results(known.values()))
-        report = CheckReport([_judge(known[name].visible(), functions, student, known) for name in names or known])
+        judged: dict[str, ExerciseResult] = {}
+
+        def result_of(name: str) -> ExerciseResult:
+            if name not in judged:
+                judged[name] = _judge(known[name].visible(), functions, student, known)
+            return judged[name]
+
+        report = CheckReport([result_of(name) for name in names or known])
+        for result in report.results:
+            if any(c.unmet and c.unmet.kind not in ("nothing written", "not defined") for c in result.criteria):
+                earlier = built_on(result.exercise.name, functions, known)
+                result.advice = _repair_first(result.exercise.name, [e for e in earlier if _wrong(result_of(e))])
         execution = os.environ.get("NBGRADER_EXECUTION")
         if execution == "validate" and not report.passed:
             raise AssertionError(str(report))
@@ -55,6 +67,17 @@ def checker(checks: ModuleType, namespace: dict[str, Any] | None = None) -> Call
         return report
 
     return check
+
+
+def _wrong(result: ExerciseResult) -> bool:
+    return any(c.unmet for c in result.criteria)
+
+
+def _repair_first(name: str, wrong: list[str]) -> str:
+    if not wrong:
+        return ""
+    does = "does" if len(wrong) == 1 else "do"
+    return f"{name} builds on {' and '.join(wrong)}, which {does} not pass the checks: repair {wrong[0]} first."
 
 
 def _judge(

@@ -53,8 +53,8 @@ def ready_made_calls(
     found: dict[str, None] = {}
     seen, queue = set(others) | {name}, [name]
     while queue:
-        for tree in _trees(namespace.get(queue.pop())):
-            local = _local_names(tree)
+        for tree in trees(namespace.get(queue.pop())):
+            local = local_names(tree)
             inner = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
             for node in ast.walk(tree):
                 if isinstance(node, ast.Call) and (text := _forbidden_argument(node, namespace, local, forbidden)):
@@ -69,7 +69,7 @@ def ready_made_calls(
     return list(found)
 
 
-def _trees(value: object) -> list[ast.Module]:
+def trees(value: object) -> list[ast.Module]:
     """The syntax trees of a notebook's function, or of the methods of its class; none for anything else."""
     functions = list(vars(value).values()) if isinstance(value, type) else [value]
     trees = []
@@ -80,7 +80,8 @@ def _trees(value: object) -> list[ast.Module]:
     return trees
 
 
-def _local_names(tree: ast.AST) -> set[str]:
+def local_names(tree: ast.AST) -> set[str]:
+    """The names that a function's arguments and assignments take."""
     arguments = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
     return arguments | {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
 

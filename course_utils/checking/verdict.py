@@ -60,10 +60,13 @@ class ExerciseResult:
         What was asked.
     criteria : list of CriterionResult
         In the exercise's order.
+    advice : str
+        What to do first, such as to repair an earlier exercise that this one calls.
     """
 
     exercise: Exercise
     criteria: list[CriterionResult]
+    advice: str = ""
 
     @property
     def score(self) -> float:

@@ -2926,7 +2926,7 @@ def gradient_of_the_probability(model, images, y):
 
 @mistake(
     "saliency_map",
-    caught_by=("gradient_of_the_score", "largest_magnitude_over_channels"),
+    caught_by="gradient_of_the_score",
     says="This is the gradient of the largest score, whatever y is. The map belongs to the class that is asked about.",
 )
 def gradient_of_the_largest_score(model, images, y):

@@ -145,3 +145,19 @@ def test_a_vector_is_one_row_and_a_single_number_has_no_picture() -> None:
     assert len(list(svg(Comparison(vector, vector + 1, (2,))).iter("title"))) == 12
     assert picture(Comparison(torch.ones(()), torch.zeros(()), ())) == ""
     assert picture(Comparison(torch.ones(2, 2, 2), torch.zeros(2, 2, 2), (0, 0, 0))) == ""
+
+
+def test_what_an_earlier_criterion_has_said_word_for_word_is_not_said_again() -> None:
+    raised = [Unmet("double raised TypeError: no.", "exception") for _ in range(3)]
+    one = result(*raised, Unmet("Too large."), Unmet("Too large."))
+    for shown in (exercise_html(one), repr(CheckReport([one]))):
+        assert shown.count("double raised TypeError") == 1
+        assert shown.count("The same as above.") == 2
+        assert shown.count("Too large.") == 2
+
+
+def test_advice_stands_above_the_criteria() -> None:
+    one = result(Unmet("Too large."))
+    one.advice = f"Repair halve first. {EVIL}"
+    assert repr(CheckReport([one])).splitlines()[1].strip().startswith("Repair halve first.")
+    assert "Repair halve first. &lt;script&gt;" in exercise_html(one)

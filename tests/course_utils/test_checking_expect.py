@@ -187,3 +187,26 @@ def test_unchanged_arguments_names_what_changed() -> None:
 def test_likely_causes_come_with_the_message() -> None:
     unmet = refusal(lambda: expect(-RIGHT).close_to(RIGHT))
     assert any(re.search("sign", cause) for cause in unmet.causes)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("the scores of image 3", "The scores of image 3 differ from"),
+        ("the patches", "The patches differ from"),
+        ("the columns, their entries sorted,", "The columns, their entries sorted, differ from"),
+        ("the loss", "The loss differs from"),
+        ("the result for filters of one pixel", "The result for filters of one pixel differs from"),
+        ("the bias", "The bias differs from"),
+        ("grads", "grads differs from"),
+    ],
+)
+def test_one_thing_differs_and_several_differ(name: str, words: str) -> None:
+    assert words in refusal(lambda: expect(RIGHT + 1, name).close_to(RIGHT)).message
+
+
+def test_requires_grad_on_an_argument_is_no_work_in_place() -> None:
+    unmet = refusal(lambda: unchanged_arguments(Call("fgsm", changed=["images (requires_grad)"])))
+    assert "`requires_grad` is set" in unmet.causes[0]
+    unmet = refusal(lambda: unchanged_arguments(Call("fgsm", changed=["images"])))
+    assert "In-place" in unmet.causes[0]

@@ -105,3 +105,27 @@ def test_check_says_at_once_what_may_not_be_called(monkeypatch: pytest.MonkeyPat
     exec(compile(code, "<cell>", "exec"), namespace)
     report = checker(module, namespace)("double")
     assert report.score == 0 and ".mul (as torch.mul): this is what the exercise asks you to write" in str(report)
+
+
+def notebook(code: str) -> dict[str, Any]:
+    """A namespace as a kernel has it, whose functions' source can be read."""
+    name = f"<ipython-input-{hash(code)}>"
+    linecache.cache[name] = (len(code), None, code.splitlines(True), name)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, name, "exec"), namespace)
+    return namespace
+
+
+@pytest.mark.parametrize(
+    ("double", "halve", "advice"),
+    [
+        ("return x * 3", "return helper(x)", "halve builds on double, which does not pass the checks: repair double"),
+        ("return x * 3", "return x", ""),  # wrong on its own account
+        ("return x * 2", "return double(x)", ""),  # what it builds on is right
+        ("return x * 3", "return x / 2", ""),  # nothing is wrong
+    ],
+)
+def test_an_exercise_that_builds_on_a_wrong_one_says_so(double: str, halve: str, advice: str) -> None:
+    code = f"def double(x):\n    {double}\ndef helper(x):\n    return double(x) / 4\ndef halve(x):\n    {halve}\n"
+    report = checker(checks(), notebook(code))("halve")
+    assert report.results[0].advice.startswith(advice) if advice else report.results[0].advice == ""
