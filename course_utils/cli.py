@@ -135,7 +135,8 @@ def submit(
 
     Nothing is sent anywhere. Run it again whenever you changed something: the zip file is replaced.
     """
-    from .handed_out import find_assignment
+    from .checking.fresh_process import Checked
+    from .handed_out import find_assignment, read_notebook
     from .student_check import check_saved
     from .student_submit import check_student, known_student
     from .student_submit import submit as write
@@ -148,9 +149,13 @@ def submit(
             raise InputError(f"Who hands in? Say so once: course submit {assignment} --student YOUR_ID.")
         student = typer.prompt("Your id in this course (it is kept for the next time)")
     student = check_student(student)
-    checked = check_saved(found, (), _console(err=True))
+    read = read_notebook(found.notebook)
+    try:
+        checked, left = check_saved(found, (), _console(err=True)), []
+    except InputError as why:  # what cannot be checked can be handed in all the same
+        checked, left = Checked(*read, results=[]), [f"The checks could not be run: {why}"]
     console = _console()
-    left = unfinished(checked, found.folder)
+    left += unfinished(checked, found.folder)
     if left:
         console.print("[yellow]Not finished, but handed in as it is:[/]")
     for sentence in left:

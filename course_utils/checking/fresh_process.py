@@ -168,7 +168,8 @@ class _Work:
             with _Process(self._job()) as process:
                 event = process.next(START)
                 if event is None or event["event"] != "ready":
-                    raise RuntimeError(f"The process that runs the cells did not start: {process.complaint()}")
+                    why = process.complaint()
+                    raise InputError(f"The process that runs the cells did not start ({why}); run `course doctor`.")
                 current: Event = event
                 while True:
                     limit = self._limits.criterion if current["event"] == "criterion" else self._limits.cell
@@ -239,7 +240,8 @@ class _Process:
         packages = str(Path(course_utils.__file__).resolve().parents[1])
         path = os.pathsep.join([packages, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "utf8", "-m", "course_utils.checking.process"],
+            # -P: what lies in the working folder must not take the place of a library while the process starts
+            [sys.executable, "-P", "-X", "utf8", "-m", "course_utils.checking.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

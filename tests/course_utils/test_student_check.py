@@ -159,3 +159,21 @@ def test_another_notebook_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path
     notebook.rename(tmp_path / "a7_doubling (1).ipynb")
     done = check(monkeypatch, tmp_path, "a7", "--notebook", "a7_doubling (1).ipynb")
     assert done.exit_code == 0, done.output
+
+
+def test_a_file_named_like_a_library_in_the_working_folder_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_folder(tmp_path, cells())
+    (tmp_path / "torch.py").write_text("raise RuntimeError('not torch')\n")
+    assert check(monkeypatch, tmp_path, "a7").exit_code == 0
+
+
+def test_a_process_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_folder(tmp_path, cells())
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho cannot start >&2\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    done = check(monkeypatch, tmp_path, "a7")
+    assert done.exit_code == 2 and "did not start (cannot start); run `course doctor`" in done.output

@@ -99,6 +99,17 @@ def test_what_is_unfinished_is_told_and_handed_in(monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / f"{NAME}_anna.zip").is_file()
 
 
+def test_what_cannot_be_checked_can_be_handed_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    notebook = write_folder(tmp_path, cells())
+    (notebook.parent / "checks.py").write_text("import no_such_module\n")
+    done = submit(monkeypatch, tmp_path, "--student", "anna")
+    assert done.exit_code == 0, done.output
+    assert "The checks could not be run: " in done.output and "All visible criteria" not in done.output
+    assert (tmp_path / f"{NAME}_anna.zip").is_file()
+    notebook.write_text("{")
+    assert submit(monkeypatch, tmp_path).exit_code == 2  # nobody could read that
+
+
 def test_an_interrupted_submission_leaves_the_earlier_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     notebook = write_folder(tmp_path, cells())
     assert submit(monkeypatch, tmp_path, "--student", "anna").exit_code == 0
