@@ -523,7 +523,8 @@ def demo(
     there = made.course.folder
     out.print(
         f"Gradebook: {shown_url(made.course.db_url)}\nFeedback:  {there / 'feedback'} ({len(made.pages)} pages, "
-        f"for example {made.pages[-1]})\nSummary:   {made.table}\n"
+        f"for example {made.pages[-1]})\nReport:    {made.report}\n"
+        f"Summary:   {made.table}\n"
         f"Notebooks: {there / 'handed_in'} (as handed in), {there / 'autograded'} (as graded)\n"
         f"Look at it in nbgrader: cd {there} && jupyter lab, menu Nbgrader, Formgrader",
         highlight=False,

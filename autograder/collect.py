@@ -17,7 +17,19 @@ from autograder.roster import STUDENT, Person, Roster, plain_id
 from autograder.uploads import Upload, uploads_in
 
 COLLECTED = "collected"  # folder of the course: for each assignment a table of what was collected
-COLUMNS = ("student", "name", "handed_in", "clock", "days_late", "late_by", "file", "sha256", "receipt", "remarks")
+COLUMNS = (
+    "student",
+    "name",
+    "handed_in",
+    "clock",
+    "extra_days",
+    "days_late",
+    "late_by",
+    "file",
+    "sha256",
+    "receipt",
+    "remarks",
+)
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -67,10 +79,12 @@ class HandedIn:
         When, in ISO 8601; "" where that is not known.
     clock : str
         What says so: "file date", "archive date", "receipt" or "Moodle".
+    extra_days : str
+        By how many days the student's deadline was later.
     days_late : int
         Days begun after the deadline.
     late_by : str
-        How it is known to be late: "Canvas" or "deadline"; "" where it is not late.
+        Who says whether it is late: "Canvas" or "deadline".
     file, sha256, receipt : str
         Where it was found, the file's SHA-256, and the code of its receipt.
     remarks : str
@@ -81,6 +95,7 @@ class HandedIn:
     name: str
     handed_in: str
     clock: str
+    extra_days: str
     days_late: int
     late_by: str
     file: str
@@ -234,6 +249,17 @@ def _first_seen(upload: Upload, before: HandedIn | None) -> Upload:
     return upload if upload.when is None or upload.when <= first else replace(upload, when=first)
 
 
+def days_late(entry: HandedIn, assignment: str, settings: CourseSettings) -> int:
+    """Days begun after the deadline as the settings have it now; what Canvas said stays."""
+    deadline = settings.deadlines.get(assignment)
+    if entry.late_by == "Canvas":
+        return entry.days_late
+    if deadline is None or not entry.handed_in:
+        return 0
+    extra = timedelta(days=float(entry.extra_days or 0))
+    return settings.late.days(datetime.fromisoformat(entry.handed_in) - deadline - extra)
+
+
 def _entry(upload: Upload, person: Person, assignment: str, settings: CourseSettings) -> HandedIn:
     when, clock = upload.when, upload.clock
     if upload.owner.told_by == "Moodle" and person.handed_in:
@@ -256,8 +282,9 @@ def _entry(upload: Upload, person: Person, assignment: str, settings: CourseSett
         person.name,
         when.astimezone(settings.zone).isoformat() if when else "",
         clock if when else "",
+        f"{person.extra_days:g}" if person.extra_days else "",
         days,
-        "" if not days else "Canvas" if upload.owner.late else "deadline",
+        "deadline" if upload.owner.late is None else "Canvas",
         upload.where,
         hashlib.sha256(upload.data).hexdigest(),
         upload.receipt.code if upload.receipt else "",

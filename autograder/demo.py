@@ -13,8 +13,11 @@ from autograder.collect import collect
 from autograder.course import Course, create_course
 from autograder.course_settings import read_settings
 from autograder.feedback import make_feedback
+from autograder.final_marks import final_marks
 from autograder.grade import Graded, grade
+from autograder.gradebook import open_gradebook
 from autograder.judging import Settings
+from autograder.report import make_report
 from autograder.secret import course_secret
 from autograder.simulated_class import SimulatedStudent, simulated_class
 from autograder.summary import summary_csv
@@ -36,6 +39,8 @@ class Demo:
         Their feedback pages.
     table : Path
         The summary as CSV.
+    report : Path
+        The page on the class.
     """
 
     course: Course
@@ -43,6 +48,7 @@ class Demo:
     graded: Graded
     pages: list[Path]
     table: Path
+    report: Path
 
 
 def run_demo(
@@ -83,21 +89,30 @@ def run_demo(
             atomic_write(handed_in, student.notebook)
         advance()
     collect([course.folder / "handed_in"], assignment.name, course.folder)
-    limits = read_settings(assignment.root).limits
-    secret = course_secret(course.folder)
-    settings = Settings(assignment.name, assignment.root, secret, isolation, limits.time_limits(), limits.resources())
+    settings = read_settings(assignment.root)
+    limits, secret = settings.limits, course_secret(course.folder)
+    how = Settings(assignment.name, assignment.root, secret, isolation, limits.time_limits(), limits.resources())
     bars: list[Callable[[], None]] = []
     graded = grade(
         assignment,
         course.folder,
-        settings,
+        how,
         course.db_url,
         course_id=course.course_id,
         workers=workers,
         started=lambda total: bars.append(step("Judging in the jail", total)),
         progress=lambda: bars[0](),
     )
-    pages = make_feedback(course, assignment.name, progress=step("Writing feedback", len(graded.results)))
+    with open_gradebook(course.db_url, course.course_id) as gradebook:
+        marks = final_marks(assignment, course, settings, gradebook)
+    pages = make_feedback(
+        course,
+        assignment.name,
+        title=settings.title,
+        sentences={s: m.sentences() for s, m in marks.items()},
+        progress=step("Writing feedback", len(graded.results)),
+    )
+    report = make_report(assignment, course, settings)
     table = course.folder / "summary.csv"
     atomic_write(table, summary_csv(graded.results))
-    return Demo(course, students, graded, pages, table)
+    return Demo(course, students, graded, pages, table, report.page)

@@ -14,7 +14,7 @@ from nbgrader.api import BaseCell, Grade, Gradebook, Student, SubmittedAssignmen
 from sqlalchemy import select
 
 from autograder.assignment import Assignment
-from autograder.collect import read_collected
+from autograder.collect import days_late, read_collected
 from autograder.course import Course
 from autograder.course_settings import CourseSettings
 from autograder.errors import CourseError
@@ -155,7 +155,7 @@ def final_marks(
             else:
                 _add_written(mark, cell, assignment)
         if student in collected:
-            mark.days_late = collected[student].days_late
+            mark.days_late = days_late(collected[student], assignment.name, settings)
         elif assignment.name in settings.deadlines and (time := cells[student][0].time) is not None:
             due = settings.deadlines[assignment.name].astimezone(UTC).replace(tzinfo=None)
             mark.days_late = settings.late.days(time - due)

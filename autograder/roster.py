@@ -172,14 +172,23 @@ def kept_roster(course: Course, given: Path | None, zone: ZoneInfo) -> Roster | 
     if not len(roster):
         raise CourseError(f"The roster {given} names nobody.")
     with open_gradebook(course.db_url, course.course_id) as gradebook:
-        known = {s.id: (s.last_name, s.email) for s in gradebook.students}
+        known = {s.id: (s.first_name, s.last_name, s.email) for s in gradebook.students}
         for person in roster:
-            wanted = person.name or None, person.email or None
+            wanted = (*_first_and_last(person.name), person.email or None)
             if known.get(person.student) != wanted:
-                gradebook.update_or_create_student(person.student, last_name=wanted[0], email=wanted[1])
+                first, last, email = wanted
+                gradebook.update_or_create_student(person.student, first_name=first, last_name=last, email=email)
     if not kept.is_file() or kept.read_text(encoding="utf-8") != roster.to_csv():
         atomic_write(kept, roster.to_csv())
     return roster
+
+
+def _first_and_last(name: str) -> tuple[str | None, str | None]:
+    """First and last names of "Anna Berg" or "Berg, Anna", as nbgrader keeps them."""
+    last, comma, first = name.partition(",")
+    if not comma:
+        first, _, last = name.strip().rpartition(" ")
+    return first.strip() or None, last.strip() or None
 
 
 def _of_ours(row: dict[str, str]) -> Person | None:
@@ -190,7 +199,7 @@ def _of_ours(row: dict[str, str]) -> Person | None:
 
 
 def _of_canvas(row: dict[str, str]) -> Person | None:
-    if not row["id"].isdigit():  # the line of points possible
+    if not row["id"].isdigit() or row["student"] == "Student, Test":  # points possible; Canvas's own test student
         return None
     login, sis = row.get("sis login id", ""), row.get("sis user id", "")
     ids = [i for i in (login, sis) if STUDENT.fullmatch(i)]

@@ -11,10 +11,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from test_collect import NAME, handed_in, pack, put, stamp
 
+from autograder.assignment import load_assignment
 from autograder.collect import collect, collected_table, read_collected
+from autograder.course import create_course
 from autograder.course_settings import CourseSettings, LatePolicy
 from autograder.errors import CourseError
-from autograder.roster import Person, Roster, plain_id, read_roster
+from autograder.gradebook import open_gradebook
+from autograder.roster import Person, Roster, kept_roster, plain_id, read_roster
 from course_utils import receipt
 from course_utils.receipt import RECEIPT, make_receipt
 
@@ -123,6 +126,7 @@ def test_canvas_gradebook_is_a_roster(tmp_path: Path) -> None:
         "    Points Possible,,,,,50\n"
         '"Andersson, Anna",11,u1,anna@kth.se,S1,\n'
         '"Öberg, Ben",12,,,S1,\n'
+        '"Student, Test",13,,abc,S1,\n'
     )
     roster = read_roster(book, ZoneInfo("UTC"))
     assert [(p.student, p.canvas_id, p.sis_id) for p in roster] == [
@@ -132,6 +136,25 @@ def test_canvas_gradebook_is_a_roster(tmp_path: Path) -> None:
     kept = tmp_path / "roster.csv"
     kept.write_text(roster.to_csv())
     assert list(read_roster(kept, ZoneInfo("UTC"))) == list(roster)
+
+
+def test_a_given_roster_is_kept_and_told_to_the_gradebook(tiny_root: Path, tmp_path: Path) -> None:
+    course = create_course(tmp_path / "course", [load_assignment(NAME, tiny_root)])
+    assert kept_roster(course, None, ZoneInfo("UTC")) is None
+    given = tmp_path / "mine.csv"
+    given.write_text('student,name,email\nanna,"Andersson, Anna",a@kth.se\nben,Ben van Öberg,\ncleo,,\n')
+    for _ in range(2):
+        made = kept_roster(course, given, ZoneInfo("UTC"))
+        assert made is not None and len(made) == 3
+    again = kept_roster(course, None, ZoneInfo("UTC"))
+    assert again is not None and list(again) == list(made)
+    with open_gradebook(course.db_url, course.course_id) as gradebook:
+        told = {s.id: (s.first_name, s.last_name, s.email) for s in gradebook.students}
+    assert told == {
+        "anna": ("Anna", "Andersson", "a@kth.se"),
+        "ben": ("Ben van", "Öberg", None),
+        "cleo": (None, None, None),
+    }
 
 
 @pytest.mark.parametrize(

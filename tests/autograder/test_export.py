@@ -106,6 +106,15 @@ def test_marks_follow_the_policy_and_the_trace_adds_up(course: Course, assignmen
     assert late["points"] == "-0.6" and late["message"] == "2 days late: 80 % of 3 points count."
 
 
+def test_a_deadline_that_was_moved_counts_without_collecting_again(course: Course, assignment: Assignment) -> None:
+    moved = SETTINGS.model_copy(update={"deadlines": {NAME: DEADLINE.replace(day=21)}})
+    days = [
+        {r["student"]: r[f"{NAME} days late"] for r in table(export_marks([assignment], course, s, "csv").table)}["ben"]
+        for s in (SETTINGS, moved, SETTINGS.model_copy(update={"deadlines": {}}))
+    ]
+    assert days == ["2", "1", "0"]
+
+
 def test_what_a_person_has_to_mark_is_told_and_kept_from_canvas(course: Course, assignment: Assignment) -> None:
     write_result(course, assignment, "eva", result_of(assignment))
     done = export_marks([assignment], course, SETTINGS, "csv")
