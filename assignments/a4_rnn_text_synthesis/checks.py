@@ -37,20 +37,23 @@ Leaves = list[tuple[Form, Any]]
 
 def ready_made(*words: str) -> list[str]:
     """Whatever PyTorch offers whose name holds one of the words: functions, layers, their variants."""
-    places = {"torch": torch, "torch.nn": nn, "torch.nn.functional": F, "torch.nn.utils": nn.utils}
+    places = {"torch": torch, "torch.nn": nn, "torch.nn.modules": nn.modules, "torch.nn.functional": F}
+    places |= {"torch.nn.utils": nn.utils, "torch.nn.utils.clip_grad": nn.utils.clip_grad}
     names = {f"{place}.{n}" for place, module in places.items() for n in dir(module) if not n.startswith("_")}
     return sorted(n for n in names if any(w in n.split(".")[-1].replace("_", "").lower() for w in words))
 
 
 COPIES = ("torch.ao.*", "torch.nn.quantizable.*", "torch.nn.quantized.*", "torch.nn.qat.*", "torchvision.*")
 
-# What the exercises written by hand ask you to write, and what would do it for you.
+# What the exercises written by hand ask you to write, and what would do it for you.  All else of torch.nn is free.
 FORBIDDEN = (
     "torch.autograd.*",
     "torch.func.*",
     "torch.optim.*",
-    "torch.nn.modules.*",
-    "torch.nn.utils.clip_grad.*",
+    "torch.nn.modules.rnn.*",
+    "torch.nn.modules.transformer.*",
+    "torch.nn.modules.activation.MultiheadAttention",
+    "torch.nn.attention.*",
     *COPIES,
     *ready_made("rnn", "lstm", "gru", "clipgrad", "multihead", "transformer", "scaleddotproduct"),
 )
@@ -427,7 +430,7 @@ def a_column_for_every_character(student: Student, draw: Draw) -> None:
     T, K, _ = sizes(draw)
     indices = draw.integers(0, 3, T)
     got = expect(student.one_hot(indices, K + 2)).finite().tensor()
-    expect(got).all(got.ndim == 2 and K + 2 in got.shape, f"there are {got.shape[-1]} columns for K = {K + 2}")
+    expect(got).all(got.ndim == 2 and K + 2 in got.shape, f"the result is of shape {tuple(got.shape)} for K = {K + 2}")
     differs(got, got.flatten()[:1], "every entry is the same")
 
 
@@ -491,7 +494,7 @@ def targets_one_ahead(student: Student, draw: Draw) -> None:
         n = min(len(inputs), len(targets))
         ahead = cut.place(targets[:n], "targets") - cut.place(inputs[:n], "inputs")
         wrong = [a for a in ahead.tolist() if a != 1]
-        expect(ahead).all(not wrong, f"a target stands {wrong[:1]} characters after its input, not 1")
+        expect(ahead).all(not wrong, f"a target stands {wrong[0] if wrong else 1} characters after its input, not 1")
         expect(inputs).all(len(inputs) == len(targets), f"a chunk has {len(inputs)} inputs and {len(targets)} targets")
 
 
@@ -591,6 +594,18 @@ def numbers_of_their_own(student: Student, draw: Draw) -> None:
         same = bool((found[one].flatten() == found[other].flatten()).any())
         expect(found).all(not same, f"{one} and {other} have the same entries: draw each by itself")
     expect(found).all(not shared, f"arrays share memory, so changing one changes the other: {', '.join(shared[:2])}")
+
+
+@init_rnn.criterion(points=0.5, contract=True)
+def generator_decides(student: Student, draw: Draw) -> None:
+    """The same state of `generator` gives the same parameters, another state others."""
+    seed = draw.integer(0, 2**31)
+    first, again, other = (
+        matrices(student, 5, 4, 0.3, torch.Generator().manual_seed(s)) for s in (seed, seed, seed + 1)
+    )
+    for name, M in first.items():
+        expect(again[name], f"{name} for the same state of the generator").equal(M)
+        expect(M).all(bool((other[name] != M).any()), f"{name} is the same for generators of different states")
 
 
 @init_rnn.criterion(points=0.5, contract=True)
@@ -728,6 +743,21 @@ def indices_or_one_hot_rows(student: Student, draw: Draw) -> None:
             expect(got, f"{name} for one-hot rows").close_to(right, because="that for indices")
 
 
+@rnn_forward.criterion(points=0.25, contract=True)
+def rows_of_another_dtype(student: Student, draw: Draw) -> None:
+    """One-hot rows may have another float dtype than the parameters; the results are those for the parameters'."""
+    p = problem(draw)
+    for own, other in ((torch.float64, torch.float32), (torch.float32, torch.float64)):
+        q = replace(p.with_params(**{k: v.to(own) for k, v in p.params.items()}), h0=p.h0.to(own))
+        try:
+            expected = loss_and_state(student, q, q.one_hot)
+        except Unmet:
+            return  # rows of whatever dtype are the business of indices_or_one_hot_rows
+        got = loss_and_state(student, q, q.one_hot.to(other))
+        for name, value, right in zip(("the loss", "h_last"), got, expected, strict=True):
+            expect(value, name).dtype(right.dtype).close_to(right, because="that for rows of the parameters' dtype")
+
+
 SMALL = (5, 3)  # characters and units for criteria on form
 
 
@@ -853,11 +883,42 @@ def initial_state_in_the_gradient_of_W(student: Student, draw: Draw) -> None:
     passes.check_outer("W", passes.problem.h0, "h0ᵀ times your gradient of b")
 
 
+def ways_through_two_steps(p: Problem, got: Tensor) -> list[str]:
+    """What was done on the way from the second step to the first, where it explains the gradient of b for T = 2."""
+    H = states_of(p.params, p.inputs, p.h0)
+    G = torch.softmax(H @ p.params["V"] + p.params["c"], 1) - F.one_hot(p.targets, p.K)
+    slope, W = 1 - H**2, p.params["W"]
+    first, second = (G @ p.params["V"].T) * slope  # what each step has from its own loss
+    candidates = {
+        "Nothing comes back from the second step to the first.": first + second,
+        "W stands where Wᵀ is meant, on the way from the second step to the first.": first
+        + second @ W * slope[0]
+        + second,
+        "What comes from the second step is added after the slope of the tanh; it has to go through it too.": first
+        + second @ W.T
+        + second,
+        "The steps are gone through forwards; what a step needs comes from the one after it.": first
+        + first @ W.T * slope[1]
+        + second,
+    }
+    for text, sum_ in candidates.items():
+        for factor in (1, 1 / p.T):
+            if bool((got.double() - factor * sum_).norm() <= 1e-5 * (factor * sum_).norm()):
+                return [text]
+    return []
+
+
 @rnn_backward.criterion(points=1.5)
 def b_through_time(student: Student, draw: Draw) -> None:
     """The gradient of b over many steps: every step also reaches the loss of all later ones, through W."""
     for T in (2, draw.integer(5, 10)):
-        Passes(student, problem(draw, T)).check("b")
+        p = problem(draw, T)
+        passes = Passes(student, p)
+        try:
+            passes.check("b")
+        except Unmet as unmet:
+            unmet.causes += ways_through_two_steps(p, passes.got("b")) if T == 2 else []
+            raise
 
 
 @rnn_backward.criterion(points=1.5)
@@ -909,6 +970,21 @@ def not_clipped(student: Student, draw: Draw) -> None:
         bool(second.max() > 5 * first.max()),
         f"the largest entry is {first.max():.3g}, and {second.max():.3g} where V is ten times as large",
     )
+
+
+@rnn_backward.criterion(points=0.5, contract=True)
+def every_pass_has_its_own_cache(student: Student, draw: Draw) -> None:
+    """A cache holds what belongs to its forward pass, however many came since, and may be used twice."""
+    p, other = (problem(draw, 4, shape=SMALL) for _ in range(2))
+    at_once = Passes(student, p)
+    expect(at_once.got("V")).all(bool((at_once.got("V") != 0).any()), "the gradient of V is 0")
+    first, second = (forward(student, q)[2] for q in (p, other))
+    student.rnn_backward(other.params, second)
+    for _ in range(2):
+        later = student.rnn_backward(p.params, first)
+        for key, value in p.params.items():
+            got = entry(later, key, value.shape, "the gradients")
+            expect(got, f"gradients[{key!r}] of an earlier pass").close_to(at_once.got(key), because="those at once")
 
 
 def small_gradients(student: Student, draw: Draw) -> Leaves:
@@ -1128,10 +1204,25 @@ def no_gradient_no_step(student: Student, draw: Draw) -> None:
         differs(theta[:, 1::2], steps.theta[:, 1::2], "theta stands still where the gradient is not 0")
 
 
+@adagrad_step.criterion(points=0.5, contract=True)
+def states_are_values(student: Student, draw: Draw) -> None:
+    """A state belongs to its tensor and its step: a step from an earlier state gives what it gave then."""
+    steps, other = Steps(draw), Steps(draw)
+    first, second, third = (steps.gradient(size) for size in (1.0, 2.0, 0.5))
+    theta, state = steps.take(student, steps.theta, first, None)
+    expected, _ = steps.take(student, theta, second, state)
+    differs(expected, theta, "theta stands still")
+    _, other_state = other.take(student, other.theta, 5 * third, None)
+    other.take(student, other.theta, third, other_state)
+    again, _ = steps.take(student, theta, second, state)
+    expect(again, "theta after a step from an earlier state").close_to(expected)
+
+
 add_contract(
     adagrad_step,
     lambda draw: ((draw.normal(4, 6), draw.normal(4, 6), None), {"lr": 0.1, "eps": 1e-8}),
     [Form("theta", (4, 6)), Opaque("state")],
+    alone="The function does not change theta and grad (its state is the business of another criterion).",
 )
 
 
@@ -1153,6 +1244,18 @@ def mostly_the_previous(student: Student, draw: Draw) -> None:
         previous, loss = draw.number(1, 5), draw.number(6, 20)
         got = student.smooth_loss(previous, loss)
         expect(got, "the smoothed loss").close_to(0.999 * previous + 0.001 * loss)
+
+
+@smooth_loss.criterion(points=0.5)
+def zero_is_a_value(student: Student, draw: Draw) -> None:
+    """A previous value of 0 is a value: only None means the first call."""
+    loss = draw.number(2, 5)
+    with_zero = scalar(student.smooth_loss(0.0, loss), "the smoothed loss")
+    nearly_zero = scalar(student.smooth_loss(1e-9, loss), "the smoothed loss")
+    differs(
+        nearly_zero, scalar(student.smooth_loss(9.0, loss), "the smoothed loss"), "the previous value does not count"
+    )
+    expect(with_zero, "the smoothed loss for previous = 0.0").close_to(nearly_zero, rtol=1e-3, because="as for 1e-9")
 
 
 # --- Synthesis -------------------------------------------------------------------------------------------------------
@@ -1287,6 +1390,21 @@ def logits_of_thousands(student: Student, draw: Draw) -> None:
         expect(index).all(
             index == int(apart.argmax()), "logits thousands apart gave an index that is not the largest's"
         )
+
+
+@sample.criterion(points=0.5, contract=True, name="generator_decides")
+def generator_decides_on_draws(student: Student, draw: Draw) -> None:
+    """The same state of `generator` gives the same draws, and another state others."""
+    logits, _ = logits_of(draw, [0.3, 0.26, 0.23, 0.21])
+    for named in ({}, {"top_p": 0.95, "temperature": 1.5}):
+        seed = draw.integer(0, 2**31)
+        first, again, other = (
+            draws(student, 50, logits, torch.Generator().manual_seed(s), **named) for s in (seed, seed, seed + 1)
+        )
+        expect(again, "the draws for the same state of the generator").equal(first)
+        no_chance = len(set(first.tolist())) == 1  # that is asked by another criterion
+        text = "the draws are the same for generators of different states"
+        expect(first).all(no_chance or bool((first != other).any()), text)
 
 
 @sample.criterion(points=0.5, contract=True)
@@ -1638,10 +1756,10 @@ def zero_state_at_each_pass(student: Student, draw: Draw) -> None:
     losses = torch.stack([training.reported("loss", k) for k in range(len(training.reports))])
     expect(losses).all(len(losses) >= 9, f"on_update was called {len(losses)} times in 9 updates")
     expect(losses).all(bool(losses[0] != losses[1]), "the loss is the same for every chunk")
-    expect(losses[3:6], "the losses of the second pass").close_to(
+    expect(losses[3:6], "the list of the losses of the second pass").close_to(
         losses[:3], because="those of the first pass, with lr = 0"
     )
-    expect(losses[6:9], "the losses of the third pass").close_to(
+    expect(losses[6:9], "the list of the losses of the third pass").close_to(
         losses[:3], because="those of the first pass, with lr = 0"
     )
 
@@ -1891,9 +2009,16 @@ class CellPasses:
             expect(self.got(key)[part], name).close_to(
                 self.expected[key][part], because="autograd's result", atol=1e-10
             )
-        except Unmet:
+        except Unmet as unmet:
             if self.forward_is_right or not OwnSlopes(self._loss).fit(key, self.got(key)):
+                unmet.causes += self._wrong_blocks() if key == "b" else []
                 raise
+
+    def _wrong_blocks(self) -> list[str]:
+        """Which of the four blocks of z are wrong, if not all."""
+        off = (self.got("b").double() - self.expected["b"]).abs().reshape(4, -1).amax(1)
+        wrong = [name for name, o in zip("ifgo", off, strict=True) if o > 1e-6 * self.expected["b"].abs().max()]
+        return [f"Of the blocks i, f, g, o only {' and '.join(wrong)} is wrong."] if 0 < len(wrong) < 3 else []
 
     def _loss(self, key: str, step: Tensor) -> Tensor:
         q = {**self.arguments, key: self.arguments[key] + step}
@@ -2531,7 +2656,7 @@ def list_of_floats(student: Student, draw: Draw) -> None:
         Form("a loss", scalar="float").check(loss, torch.float64)
 
 
-perplexity = Exercise("perplexity", forbidden=FORBIDDEN)
+perplexity = Exercise("perplexity", forbidden=FORBIDDEN_IN_MODULES)
 
 
 @dataclass
@@ -2628,6 +2753,31 @@ def any_callable_of_that_form(student: Student, draw: Draw) -> None:
     expect(mean, "the logarithm of the perplexity").close_to(expected, rtol=1e-5)
 
 
+@prop
+def put_into_mode(model: nn.Module, training: bool) -> None:
+    """Putting the model into training or evaluation mode"""
+    model.train(training)
+
+
+@prop
+def mode_of(model: nn.Module) -> bool:
+    """Asking for the model's mode"""
+    return model.training
+
+
+@perplexity.criterion(points=0.25, contract=True)
+def mode_is_left(student: Student, draw: Draw) -> None:
+    """A module is left in the mode, train or eval, in which it came."""
+    held = Held(draw, 6)
+    model = student.prop(probe_model, *held.probe.values())
+    for training in (True, False):
+        student.prop(put_into_mode, model, training)
+        scalar(student.perplexity(model, held.indices), "the perplexity")
+        came, left = ("train", "eval") if training else ("eval", "train")
+        text = f"a model that came in mode {came} is left in mode {left}"
+        expect(model).all(student.prop(mode_of, model) is training, text)
+
+
 def perplexity_arguments(draw: Draw) -> tuple[Any, ...]:
     """Arguments of `perplexity` for criteria on form."""
     return rnn(draw, *SMALL), draw.integers(0, 5, 12)
@@ -2638,7 +2788,7 @@ add_contract(perplexity, perplexity_arguments, [Form("the perplexity", scalar="f
 
 # --- Bonus: attention ------------------------------------------------------------------------------------------------
 
-attention = Exercise("attention", bonus=True, forbidden=(*FORBIDDEN, "torch.nn.attention.*"))
+attention = Exercise("attention", bonus=True, forbidden=FORBIDDEN)
 
 
 def only_output(result: Any) -> Any:
@@ -2695,7 +2845,11 @@ def weights_sum_to_one(student: Student, draw: Draw) -> None:
         other = lookup.run(student)
         differs(other, other * 0 + other.flatten()[0], "every entry is the same whatever the values are")
         lookup.V = torch.ones_like(lookup.V)
-        expect(lookup.run(student), "the result for values that are all 1").close_to(torch.ones_like(other))
+        sums = lookup.run(student)  # with values of 1, the sums of the weights
+        off = (sums.double() - 1).abs().amax(-1)
+        worst = int(off.argmax())
+        text = f"the weights of query {worst} sum to {float(sums[worst].double().mean()):.4g}, not to 1"
+        expect(sums).all(bool(off.max() <= 1e-6), text + (" (causal)" if causal else ""))
 
 
 @attention.criterion(points=1)

@@ -52,15 +52,19 @@ def likely_causes(got: Tensor, expected: Tensor, hints: Hints, *, rtol: float, a
         if same(got, slip) and not same(expected, slip):
             return [sentence]
     if bool((got == 0).all()):
-        return ["Every entry is zero: the result was made but never filled, or it was multiplied by zero."]
-    if got.ndim and got.numel() > 1 and bool((got == got.flatten()[0]).all()):
+        return [
+            "Every entry is zero: never filled, multiplied by zero, or made from something that is still at its zero "
+            "start."
+        ]
+    constant = _constant_along(expected)  # what is the same in all of them anyway explains nothing
+    if not all(constant) and got.numel() > 1 and bool((got == got.flatten()[0]).all()):
         return ["Every entry has the same value."]
     causes = _regulariser(got, expected, hints)
     factor = _constant_ratio(got, expected, rtol)
     named = _name_factor(factor, hints.sizes) if factor is not None else None
     if named:
         causes.append(named)
-    elif factor is not None and got.numel() > 1:  # a single number is always some multiple of another
+    elif factor is not None and not all(constant):  # a single number is always some multiple of another
         causes.append(f"Every entry is {factor:.4g} times what is expected.")
     if got.ndim == 2:
         if got.shape[0] == got.shape[1] and same(got, expected.T):
@@ -71,16 +75,21 @@ def likely_causes(got: Tensor, expected: Tensor, hints: Hints, *, rtol: float, a
         causes.append("The last axis is reversed.")
     if not causes and got.ndim >= 1 and got.numel() > 1:
         difference = got - expected
-        if same(difference, difference.flatten()[0].expand_as(difference)):
+        if not all(constant) and same(difference, difference.flatten()[0].expand_as(difference)):
             causes.append(f"Every entry is off by the same amount, {difference.flatten()[0].item():.4g}.")
         elif got.ndim == 2:
-            if same(difference, difference.mean(0, keepdim=True).expand_as(difference)):
+            if not constant[0] and same(difference, difference.mean(0, keepdim=True).expand_as(difference)):
                 causes.append("Within a column every entry is off by the same amount: look at what is constant there.")
-            elif same(difference, difference.mean(1, keepdim=True).expand_as(difference)):
+            elif not constant[1] and same(difference, difference.mean(1, keepdim=True).expand_as(difference)):
                 causes.append("Within a row every entry is off by the same amount: look at what is constant there.")
             elif same(got.sum(0), expected.sum(0)) and same(got.sort(0).values, expected.sort(0).values):
                 causes.append("The rows are right but in another order.")
     return causes
+
+
+def _constant_along(values: Tensor) -> list[bool]:
+    """For each axis whether all entries along it are the same."""
+    return [bool((values == values.narrow(axis, 0, 1)).all()) for axis in range(values.ndim)]
 
 
 def _regulariser(got: Tensor, expected: Tensor, hints: Hints) -> list[str]:

@@ -24,6 +24,7 @@ def add_contract(
     points: float = 0.5,
     visible: bool = True,
     layout: bool = True,
+    alone: str = "The function does not change the arguments it is given.",
 ) -> None:
     """Add the criteria `keeps_form`, `leaves_arguments_alone` and (hidden) `takes_any_layout` to an exercise.
 
@@ -42,7 +43,11 @@ def add_contract(
         Whether the first two are shown to students; the third is judged only under grading.
     layout : bool
         Whether to add the third, which compares results: not where chance has a part in them.
+    alone : str
+        What the second is about, where not every argument is tried.
     """
+    kinds = [form for form in returns if not isinstance(form, Opaque)]
+    of_their_own = all(form.dtype or (isinstance(form, Form) and form.scalar == "float") for form in kinds)
 
     def call(
         student: Student, draw: Draw, layout: Callable[[Any], Any] = lambda value: value
@@ -64,13 +69,16 @@ def add_contract(
             for form, value in call(student, draw):
                 form.check(value, dtype)
 
+    if of_their_own:  # no float input decides them
+        keeps_form.__doc__ = "Results have the documented shapes and types."
+
     @exercise.criterion(points=points, contract=True, visible=visible)
     def leaves_arguments_alone(student: Student, draw: Draw) -> None:
-        """The function does not change the arguments it is given."""
         for _ in range(3):  # a change may happen to leave the numbers as they were
             call(student, draw)
             unchanged_arguments(student.calls[-1])
 
+    leaves_arguments_alone.__doc__ = alone
     if not layout:
         return
 

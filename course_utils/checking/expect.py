@@ -374,5 +374,8 @@ def _short(dtype: torch.dtype) -> str:
 
 def _not_finite_cause(value: float) -> str:
     if math.isnan(value):
-        return "NaN comes from inf − inf, inf / inf or 0 · inf: look for an exponential that overflows first."
-    return "An exponential overflowed, or the logarithm of zero was taken."
+        return (
+            "NaN comes from 0 / 0, from inf − inf, inf / inf or 0 · inf (so from an exponential that overflowed), or "
+            "from a softmax over nothing but −inf. Find the first intermediate result that is not finite."
+        )
+    return "Something was divided by zero, an exponential overflowed, or the logarithm of zero was taken."

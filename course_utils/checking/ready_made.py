@@ -30,7 +30,7 @@ GRADIENT_MODES = (torch.no_grad, torch.inference_mode)  # harmless, though they 
 
 def refused(exercise: Exercise, found: Sequence[str]) -> ExerciseResult:
     """The verdict where an exercise calls what it may not: no criterion is met."""
-    text = f"{exercise.name} uses {', '.join(found[:3])}: this is what the exercise asks you to write."
+    text = f"{exercise.name} may not use {', '.join(found[:3])}: the notebook's rules say what you may not call."
     return ExerciseResult(exercise, [CriterionResult(c, Unmet(text, "forbidden")) for c in exercise.criteria])
 
 

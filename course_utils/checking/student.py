@@ -254,6 +254,11 @@ def exception_verdict(function: str, kind: str, text: str, where: str, name: str
             f"`{name}` is made by another cell. A function may use only its arguments, imports and functions of "
             "yours: pass what it needs as an argument, or make it inside."
         )
+    elif kind == "RuntimeError" and "through the graph a second time" in text:
+        causes.append(
+            "`backward` came to a graph that an earlier `backward` has used up: what is carried from one step to the "
+            "next (a state, a loss) still hangs on it. `.detach()` keeps the values and cuts the graph."
+        )
     elif kind == "RuntimeError" and ("must match" in text or "shapes cannot be multiplied" in text):
         causes.append("Two shapes do not fit. Write the shape of every tensor beside its line and compare.")
     elif kind == "RuntimeError" and "view" in text:
@@ -264,4 +269,5 @@ def exception_verdict(function: str, kind: str, text: str, where: str, name: str
         causes.append("The function is called with the arguments of the exercise's text; compare its signature.")
     elif kind == "RecursionError":
         causes.append("The function calls itself without end.")
-    return Unmet(f"{function} raised {kind}{where}: {text[:MAX_REMARK]}", "exception", causes, exception=kind)
+    text = text if len(text) <= MAX_REMARK else f"{text[:MAX_REMARK].rsplit(' ', 1)[0]} …"
+    return Unmet(f"{function} raised {kind}{where}: {text}", "exception", causes, exception=kind)

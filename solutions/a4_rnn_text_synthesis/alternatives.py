@@ -151,7 +151,7 @@ def forward_in_columns(params, inputs, targets, h0):
 @alternative("rnn_forward", unusual="NumPy inside, the loss one step at a time by logsumexp; a list returned")
 def forward_in_numpy(params, inputs, targets, h0):
     U, W, V, b, c = (params[k].numpy() for k in "UWVbc")
-    rows = U[inputs.numpy()] if inputs.ndim == 1 else inputs.numpy() @ U
+    rows = U[inputs.numpy()] if inputs.ndim == 1 else inputs.numpy().astype(U.dtype) @ U
     h, H, L, loss = h0.numpy(), [h0.numpy()], [], 0.0
     for row, y in zip(rows, targets.tolist(), strict=True):
         h = np.tanh(row + h @ W + b)
@@ -175,6 +175,46 @@ def forward_with_one_matrix(params, inputs, targets, h0):
         torch.tanh(torch.cat([eye[index], H[t], one]) @ M, out=H[t + 1])
     L = torch.addmm(params["c"], H[1:], params["V"])
     return F.nll_loss(F.log_softmax(L, -1), targets), H[-1], (indices, targets, H, L)
+
+
+@alternative("rnn_forward", unusual="layers of torch.nn with the given weights put in: Linear, Tanh, CrossEntropyLoss")
+def forward_with_layers(params, inputs, targets, h0):
+    K, m = params["U"].shape
+    into, around, out = nn.Linear(K, m), nn.Linear(m, m, bias=False), nn.Linear(m, K)
+    into.weight.data, into.bias.data = params["U"].T, params["b"]
+    around.weight.data = params["W"].T
+    out.weight.data, out.bias.data = params["V"].T, params["c"]
+    squash, criterion = nn.Tanh(), nn.CrossEntropyLoss(reduction="mean")
+    with torch.no_grad():
+        x = F.one_hot(inputs, K) if inputs.ndim == 1 else inputs
+        states = [h0]
+        for a in into(x.to(params["U"].dtype)):
+            states.append(squash(a + around(states[-1])))
+        H = torch.stack(states)
+        logits = out(H[1:])
+        return criterion(logits, targets), H[-1], (inputs, targets, H, logits)
+
+
+@alternative("rnn_forward", unusual="a module of its own for the step, U as an embedding")
+def forward_with_a_module(params, inputs, targets, h0):
+    class Step(nn.Module):
+        def __init__(self, W, b):
+            super().__init__()
+            self.register_buffer("W", W)
+            self.register_buffer("b", b)
+
+        def forward(self, a, h):
+            return torch.tanh(a + h @ self.W + self.b)
+
+    step, h = Step(params["W"], params["b"]), h0
+    indices = inputs if inputs.ndim == 1 else inputs.argmax(-1)
+    H = [h0]
+    for a in F.embedding(indices, params["U"]):
+        h = step(a, h)
+        H.append(h)
+    H = torch.stack(H)
+    logits = H[1:] @ params["V"] + params["c"]
+    return nn.NLLLoss()(nn.LogSoftmax(dim=-1)(logits), targets), h, (inputs, targets, H, logits)
 
 
 @alternative("rnn_backward", unusual="one step at a time with +=, column vectors inside")
@@ -261,6 +301,13 @@ def norm_of_one_vector(grads, max_norm):
 def norm_by_hypot(grads, max_norm):
     norm = math.hypot(*(float(torch.linalg.vector_norm(g)) for g in grads.values()))
     return {k: g * min(1.0, max_norm / max(norm, 1e-300)) for k, g in grads.items()}
+
+
+@alternative("clip_by_norm", unusual="PyTorch's norm of a list of tensors, a factor that is a tensor")
+def norm_by_torch(grads, max_norm):
+    norm = nn.utils.get_total_norm(list(grads.values()))
+    factor = torch.where(norm > max_norm, max_norm / norm.clamp(min=1e-300), torch.ones_like(norm))
+    return {k: g.mul(factor) for k, g in grads.items()}
 
 
 @alternative("adagrad_step", unusual="the roots as the state, put together by hypot; a list returned")
@@ -492,6 +539,16 @@ def lstm_in_numpy(params, x, h, c):
     return o * torch.tanh(new), new, (params, x, h, c, i, f, g, o, torch.tanh(new))
 
 
+@alternative("lstm_step", unusual="activation layers of torch.nn, unflatten")
+def lstm_with_activation_layers(params, x, h, c):
+    sigmoid, tanh = nn.Sigmoid(), nn.Tanh()
+    z = F.linear(x, params["U"].T, params["b"]) + F.linear(h, params["W"].T)
+    i, f, g, o = nn.Unflatten(0, (4, -1))(z).unbind()
+    i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
+    new = f * c + i * g
+    return o * tanh(new), new, (params, x, h, c, i, f, g, o, tanh(new))
+
+
 @alternative("lstm_backward_step", unusual="one unit at a time, the gradients of U and W by einsum")
 def lstm_back_in_loops(grad_h, grad_c, cache):
     params, x, h, c, i, f, g, o, s = cache
@@ -515,6 +572,21 @@ def gru_by_lerp(params, x, h):
     z = torch.sigmoid(x @ U[1] + b[1] + h @ W[1] + b_h[1])
     n = torch.tanh(x @ U[2] + b[2] + r * (h @ W[2] + b_h[2]))
     return torch.lerp(n, h, z)
+
+
+@alternative("gru_step", unusual="a module of its own, with activation layers")
+def gru_with_a_module(params, x, h):
+    class Gate(nn.Module):
+        def __init__(self, k, squash):
+            super().__init__()
+            self.U, self.W, self.b, self.b_h = (params[n].chunk(3, -1)[k] for n in ("U", "W", "b", "b_h"))
+            self.squash = squash
+
+        def forward(self, x, h, r=1.0):
+            return self.squash(x @ self.U + self.b + r * (h @ self.W + self.b_h))
+
+    r, z = Gate(0, nn.Sigmoid())(x, h), Gate(1, nn.Sigmoid())(x, h)
+    return z * h + (1 - z) * Gate(2, nn.Tanh())(x, h, r)
 
 
 @alternative("gru_step", unusual="a batch of one row, float64 inside")
@@ -647,6 +719,43 @@ def perplexity_step_by_step(model, indices):
     return math.e ** (total / (len(text) - 1))
 
 
+@alternative("perplexity", unusual="isinstance of nn.Module, eval and back, nn.CrossEntropyLoss, autograd.no_grad")
+def perplexity_in_eval_mode(model, indices):
+    inputs, targets = indices[:-1], indices[1:]
+    if isinstance(model, nn.Module):
+        mode = model.training
+        model.eval()
+        with torch.autograd.no_grad():
+            logits = model(inputs.unsqueeze(0), None)[0].squeeze(0)
+        model.train(mode)
+    elif isinstance(model, dict):
+        h, states = model["b"].new_zeros(len(model["b"])), []
+        for i in inputs:
+            h = torch.tanh(model["U"][i] + h @ model["W"] + model["b"])
+            states.append(h)
+        logits = torch.stack(states) @ model["V"] + model["c"]
+    else:
+        logits = model(inputs.unsqueeze(0))[0].squeeze(0)
+    return nn.CrossEntropyLoss()(logits, targets).exp().item()
+
+
+@alternative("perplexity", unusual="nn.RNN with the dict's numbers put in")
+def perplexity_by_nn_rnn(model, indices):
+    with torch.no_grad():
+        if isinstance(model, dict):
+            K, m = model["U"].shape
+            cell = nn.RNN(K, m, batch_first=True, dtype=model["b"].dtype)
+            cell.weight_ih_l0.copy_(model["U"].T)
+            cell.weight_hh_l0.copy_(model["W"].T)
+            cell.bias_ih_l0.copy_(model["b"])
+            cell.bias_hh_l0.zero_()
+            H, _ = cell(F.one_hot(indices[None, :-1], K).to(model["b"].dtype))
+            logits = H @ model["V"] + model["c"]
+        else:
+            logits, _ = model(indices[None, :-1])
+        return math.exp(F.cross_entropy(logits[0], indices[1:]))
+
+
 @alternative("perplexity", unusual="chunks with the state handed on; the weighted mean of the chunks' means")
 def perplexity_in_chunks(model, indices):
     T, nats, state = 13, [], None
@@ -677,6 +786,14 @@ def attention_by_einsum(Q, K, V, *, causal):
         T = scores.shape[-1]
         scores = scores + torch.full((T, T), -torch.inf, dtype=scores.dtype).triu(1)
     return torch.einsum("...ts,...se->...te", scores.softmax(-1), V)
+
+
+@alternative("attention", unusual="the softmax as a layer of torch.nn, the mask as a buffer of ones")
+def attention_with_a_layer(Q, K, V, *, causal):
+    scores = torch.matmul(Q, K.transpose(-1, -2)).div(math.sqrt(K.size(-1)))
+    if causal:
+        scores = scores.masked_fill(torch.ones_like(scores[..., :, :]).tril() == 0, float("-inf"))
+    return torch.matmul(nn.Softmax(dim=-1)(scores), V)
 
 
 @alternative("attention", unusual="one query at a time, over the keys that it may see")

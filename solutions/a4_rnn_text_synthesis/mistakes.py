@@ -445,6 +445,17 @@ def seeded_inside(K, m, *, sigma, generator):
     return _rnn(_rnn_shapes(K, m), lambda shape: sigma * torch.randn(shape, generator=generator))
 
 
+@mistake(
+    "init_rnn",
+    caught_by="generator_goes_on",
+    says="Only the generator's seed is read, and the numbers come from elsewhere: asked a second time the generator "
+    "gives the same parameters. Draw with `generator=generator`.",
+)
+def seed_of_the_generator_read(K, m, *, sigma, generator):
+    own = torch.Generator().manual_seed(generator.initial_seed())
+    return _rnn(_rnn_shapes(K, m), lambda shape: sigma * torch.randn(shape, generator=own))
+
+
 @mistake("init_rnn", caught_by="biases_are_zero", says="The biases are random. They start at 0.")
 def random_biases(K, m, *, sigma, generator):
     return {name: sigma * torch.randn(s, generator=generator) for name, s in _rnn_shapes(K, m).items()}
@@ -482,7 +493,7 @@ def double_precision(K, m, *, sigma, generator):
 
 
 def _embedded(params, inputs):
-    return params["U"][inputs] if inputs.ndim == 1 else inputs @ params["U"]
+    return params["U"][inputs] if inputs.ndim == 1 else inputs.to(params["U"].dtype) @ params["U"]
 
 
 def _forward(params, inputs, targets, h0, *, W=None, b=True, c=True, f=torch.tanh):
@@ -635,6 +646,27 @@ def only_indices(params, inputs, targets, h0):
     if inputs.ndim == 2:
         inputs = inputs[:, 0].long()
     return _forward(params, inputs, targets, h0)
+
+
+@mistake(
+    "rnn_forward",
+    caught_by="rows_of_another_dtype",
+    says="One-hot rows are multiplied with U as they are. Where they have another float dtype, PyTorch refuses that: "
+    "`inputs.to(U.dtype)` first.",
+)
+def rows_as_they_are(params, inputs, targets, h0):
+    x = inputs if inputs.ndim == 1 else inputs @ torch.eye(len(params["c"]), dtype=h0.dtype)
+    return _forward(params, x, targets, h0)
+
+
+@mistake(
+    "rnn_forward",
+    caught_by="rows_of_another_dtype",
+    says="The results have the dtype of the one-hot rows. It is the parameters' dtype that counts.",
+)
+def dtype_of_the_rows(params, inputs, targets, h0):
+    loss, h, cache = _forward(params, inputs, targets, h0)
+    return (loss, h, cache) if inputs.ndim == 1 else (loss.to(inputs.dtype), h.to(inputs.dtype), cache)
 
 
 @mistake(
@@ -1300,6 +1332,17 @@ def zero_taken_for_none(previous, loss):
     if not previous:
         return loss
     return 0.999 * previous + 0.001 * loss
+
+
+@mistake(
+    "smooth_loss",
+    caught_by="loss_of_zero",
+    says="A loss of 0 is taken for none, and the previous value is returned as it was. 0 is a loss like any other.",
+)
+def loss_of_zero_ignored(previous, loss):
+    if previous is None:
+        return loss
+    return 0.999 * previous + 0.001 * loss if loss else previous
 
 
 @mistake(
@@ -2872,7 +2915,19 @@ def perplexity_as_tensor(model, indices):
 
 @mistake(
     "perplexity",
-    caught_by="any_callable_of_that_form",
+    caught_by="mode_is_left",
+    says="The model is put into evaluation mode and left there. Whoever goes on training it does not expect that: "
+    "remember `model.training` and put it back.",
+)
+def left_in_eval_mode(model, indices):
+    if hasattr(model, "eval"):
+        model.eval()
+    return math.exp(_nats(model, indices) / (len(indices) - 1))
+
+
+@mistake(
+    "perplexity",
+    caught_by=("any_callable_of_that_form", "mode_is_left"),
     says="`model.eval()` is called, but the model may be any callable of CharLSTM's form.",
 )
 def only_for_modules(model, indices):

@@ -260,7 +260,7 @@ HALVE = "def halve(x):\n    return x / 2\n"
 def test_what_may_not_be_called_costs_the_exercise_and_is_said(ruled: Judge) -> None:
     result = judged(ruled, notebook("import torch\ndef double(x):\n    return torch.mul(x, 2)\n", HALVE))
     assert (result["score"], result["bonus"]) == (0, 2)
-    assert "torch.mul: this is what the exercise asks you to write" in messages(result)
+    assert "double may not use torch.mul: the notebook's rules say what" in messages(result)
     assert result["oddities"] == ["double uses torch.mul, which it may not."]
     assert judged(ruled, notebook("def double(x):\n    return x + x\n", HALVE))["score"] == 2.5
 

@@ -90,6 +90,15 @@ def test_what_explains_nothing_is_not_told() -> None:
     assert causes(almost, sizes=SIZES) == ""
 
 
+def test_what_is_constant_anyway_is_no_cause() -> None:
+    ones = torch.ones(4, 3, dtype=torch.float64)
+    sums = torch.tensor([[0.5], [0.7], [0.9], [1.0]], dtype=torch.float64)
+    assert causes(sums * ones, ones) == ""
+    assert causes((sums * ones).T, ones.T) == ""
+    assert causes(torch.full((4, 3), 3.7, dtype=torch.float64), 2 * ones, sizes=SIZES) == ""
+    assert "N = 5 times too large" in causes(5 * ones, ones, sizes=SIZES)
+
+
 def test_a_single_number_is_no_multiple_of_another() -> None:
     assert causes(torch.tensor(3.4, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64)) == ""
 

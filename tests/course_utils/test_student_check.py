@@ -106,7 +106,7 @@ def test_nothing_that_prints_or_reads_disturbs_the_result(tmp_path: Path) -> Non
 
 def test_what_an_exercise_may_not_call_is_told(tmp_path: Path) -> None:
     notebook = write_folder(tmp_path, cells("def double(x):\n    return torch.add(x, x)\n"))
-    assert "this is what the exercise asks you to write" in judged(notebook, Limits())["doubles_every_entry"]
+    assert "may not use torch.add: the notebook's rules" in judged(notebook, Limits())["doubles_every_entry"]
 
 
 def test_the_last_of_two_definitions_counts_and_both_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import linecache
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from assignments.a4_rnn_text_synthesis import checks
+from autograder.rules import Source, read
+from autograder.variant_programs import program_of
 from course_utils.checking import (
     Alternative,
     ExerciseResult,
@@ -23,6 +27,7 @@ from course_utils.checking import (
     opaque_results,
     variants_of,
 )
+from course_utils.checking.ready_made import ready_made_calls
 from solutions.a4_rnn_text_synthesis import alternatives, hidden_checks, mistakes
 
 SOURCE = Path(inspect.getfile(hidden_checks)).with_name("a4_rnn_text_synthesis.py")
@@ -67,12 +72,76 @@ def test_alternative_gets_full_marks(variant: Alternative, reference: dict[str, 
         assert unmet(judged(variant.exercise, {**reference, variant.exercise: solution}, secret)) == {}
 
 
+@pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
+def test_alternative_is_not_refused(variant: Alternative, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the notebook's look at names nor grading's reading of the source finds something forbidden."""
+    methods = vars(variant.solution).values() if inspect.isclass(variant.solution) else [variant.solution]
+    for method in methods:
+        if inspect.isfunction(method):
+            monkeypatch.setattr(method, "__module__", "__main__")  # as if a cell defined it
+    forbidden = EXERCISES[variant.exercise].forbidden
+    names = {**vars(alternatives), variant.exercise: variant.solution}
+    assert ready_made_calls(variant.exercise, names, forbidden, EXERCISES) == []
+    program = Source([ast.parse(program_of(variant))])
+    assert read(program, variant.exercise, forbidden, list(EXERCISES)).violations == []
+
+
+def forbidden_in(code: str, exercise: str) -> tuple[bool, bool]:
+    """Whether the notebook and whether grading refuse a function of this body."""
+    source = (
+        f"import torch\nimport torch.nn.functional as F\nfrom torch import nn\ndef {exercise}(x):\n    return {code}\n"
+    )
+    linecache.cache["<cell>"] = (len(source), None, source.splitlines(True), "<cell>")
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(source, "<cell>", "exec"), namespace)
+    rules = EXERCISES[exercise].forbidden
+    seen = ready_made_calls(exercise, namespace, rules, [e for e in EXERCISES if e != exercise])
+    return bool(seen), bool(read(Source([ast.parse(source)]), exercise, rules, list(EXERCISES)).violations)
+
+
+@pytest.mark.parametrize(
+    "code", ["isinstance(x, nn.Module)", "nn.CrossEntropyLoss()(x, x)", "nn.Softmax(-1)(x)", "nn.Sigmoid()(x)",
+             "nn.Linear(3, 4)(x)", "nn.Embedding(3, 4)(x)", "F.cross_entropy(x, x)", "torch.no_grad()"],
+)  # fmt: skip
+@pytest.mark.parametrize("exercise", ["rnn_forward", "attention", "lstm_step", "perplexity"])
+def test_what_the_text_does_not_forbid_is_allowed(code: str, exercise: str) -> None:
+    assert forbidden_in(code, exercise) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "code", ["nn.RNN(3, 4)(x)", "nn.LSTMCell(3, 4)(x)", "nn.modules.GRU(3, 4)(x)", "nn.modules.rnn.RNNCell(3, 4)(x)",
+             "torch.lstm_cell(x)", "torch.gru(x)", "nn.utils.clip_grad_norm_(x, 1)", "torch.optim.Adagrad(x)",
+             "nn.MultiheadAttention(4, 2)(x)", "nn.modules.MultiheadAttention(4, 2)(x)", "torch.autograd.grad(x, x)",
+             "F.scaled_dot_product_attention(x, x, x)", "nn.TransformerEncoderLayer(4, 2)(x)", "x.backward()"],
+)  # fmt: skip
+@pytest.mark.parametrize("exercise", ["rnn_forward", "attention", "lstm_step", "adagrad_step"])
+def test_what_the_text_forbids_is_refused(code: str, exercise: str) -> None:
+    assert forbidden_in(code, exercise) == (True, True)
+
+
 @pytest.mark.parametrize("variant", MISTAKES, ids=lambda v: f"{v.exercise}.{v.name}")
 def test_mistake_fails_exactly_what_it_breaks(variant: Mistake, reference: dict[str, Any]) -> None:
     for secret in SECRETS[:2]:
         result = judged(variant.exercise, {**reference, variant.exercise: variant.solution}, secret)
         assert set(unmet(result)) == set(variant.caught_by)
         assert result.score < result.max_score
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("one_step_only", "Nothing comes back from the second step"),
+        ("added_after_the_slope", "added after the slope"),
+        ("W_for_its_transpose", "W stands where Wᵀ is meant"),
+        ("sigmoid_slope_of_the_candidate", "only g is wrong"),
+        ("output_gate_without_tanh", "only o is wrong"),
+        ("masked_after_the_softmax", "the weights of query 0 sum to"),
+    ],
+)
+def test_messages_tell_similar_mistakes_apart(name: str, told: str, reference: dict[str, Any]) -> None:
+    variant = next(v for v in MISTAKES if v.name == name)
+    result = judged(variant.exercise, {**reference, variant.exercise: variant.solution}, SECRETS[0])
+    assert any(told in message for message in unmet(result).values())
 
 
 def test_every_exercise_has_mistakes_alternatives_and_hidden_criteria() -> None:
