@@ -297,7 +297,7 @@ def test_a_later_exercise_that_uses_the_forbidden_lends_no_reference(ruled: Judg
     leaning = "def double(x):\n    return 4 * halve(x)\n"
     result = judged(ruled, notebook(leaning, "def halve(x):\n    return x.mul(0.5)\n"))
     assert (result["score"], result["bonus"]) == (0, 0)
-    assert "double uses halve, which uses" in messages(result)
+    assert "double may not use halve, which uses" in messages(result)
 
 
 def test_a_criterion_at_fault_costs_its_points_and_stops_nothing(
