@@ -151,7 +151,7 @@ def patches_are_squares(student: Student, draw: Draw) -> None:
     N, C = images.shape[:2]
     squares = torch.stack([square.flatten(1) for square in tiles(images, f)], 1)
     got = finite(student.patchify(images, f), N, squares.shape[1], C * f * f, name="the patches")
-    expect(sorted_patches(got), "the patches, their pixels and themselves sorted,").close_to(sorted_patches(squares))
+    expect(sorted_patches(got), "the patches, sorted as are the numbers in each,").close_to(sorted_patches(squares))
 
 
 def sorted_patches(patches: Tensor) -> Tensor:
@@ -266,7 +266,7 @@ def every_window_has_its_column(student: Student, draw: Draw) -> None:
         p = convolution(draw)
         right = functional.unfold(p.X, p.kernel).transpose(1, 2)
         got = sorted_patches(columns_of(student, p).transpose(1, 2))
-        expect(got, "the columns, their entries and themselves sorted,").close_to(sorted_patches(right))
+        expect(got, "the columns, sorted as are the numbers in each,").close_to(sorted_patches(right))
 
 
 @im2col.criterion(points=0.5)
@@ -502,6 +502,8 @@ class Passes:
         """What usual slips give for one gradient."""
         N, right = len(self.arguments[0]), self.by_autograd()
         found = {"The gradient is divided by the number of images; nothing is averaged here.": right[k] / N}
+        places = self.grad_out[:, 0].numel()
+        found["The gradient is a mean over images and places; it is their sum."] = right[k] / places
         if self.layer is MAX_POOL2D:
             of_ones = replace_grad(self, torch.ones_like(self.grad_out)).by_autograd()[0]
             found["The winners get 1 instead of the entry of grad_out."] = of_ones

@@ -25,7 +25,9 @@
 # - **Exercises** are functions and classes that you write. Replace the lines `# YOUR CODE HERE` and
 #   `raise NotImplementedError()`. Keep the names and the order of the arguments.
 # - **Checks** (`check("im2col")`) run your function on small random inputs, show what is met and what is not, and tell
-#   the likeliest cause. Run them as often as you like. Grading runs the same checks on other numbers, and a few more.
+#   the likeliest cause. Run them as often as you like. Grading runs the same checks on other numbers, and a few more:
+#   tensors that are not contiguous (rule 3), one image or one channel, stride and padding at once, classes that do not
+#   occur, very large scores. What only grading tries is written in the rules or in the exercise.
 # - **Experiments** use your functions to train and to draw. They are complete: run them, from top to bottom, and
 #   look. They are not rerun for grading, but their figures are read together with your answers.
 # - **Predict first.** Write your guess on paper *before* you run the cell. A wrong guess is worth more than a figure
@@ -38,13 +40,13 @@
 # %% [markdown]
 # ## The rules that hold for every exercise
 #
-# **Names and shapes.** $N$ images, $C$ channels, $H$ rows, $W$ columns, $K$ classes.
+# **Names and shapes.** $N$ images, $C$ channels, $H$ rows, $W$ columns, $K$ classes, $n_f$ filters.
 #
 # | name | shape | what |
 # |---|---|---|
 # | `images`, `X` | $(N, C, H, W)$ | channels come before rows, rows before columns |
-# | `F` | $(F, C, k_h, k_w)$ | $F$ filters; each one sees all channels |
-# | `b` | $(F,)$ | one bias for each filter |
+# | `F` | $(n_f, C, k_h, k_w)$ | $n_f$ filters; each one sees all channels |
+# | `b` | $(n_f,)$ | one bias for each filter |
 # | `y`, `labels` | $(N,)$ | `int64`, from $0$ to $K-1$ |
 # | `scores` | $(N, K)$ | not probabilities: the softmax belongs to the loss |
 # | `stride`, `padding`, `k`, … | Python ints | the same for both axes |
@@ -69,8 +71,9 @@
 # 7. It uses its arguments, imports and functions. Variables of the experiments do not exist when your work is graded.
 #    Helper functions of your own are welcome; put them into the cell of the exercise that needs them.
 #
-# An exercise may call the functions of earlier ones, and should where that is natural. If an earlier one is wrong, the
-# later one is judged again with a right one in its place, so you lose the points only once.
+# An exercise may call the functions of earlier ones, and should where that is natural. If an earlier one is wrong,
+# grading judges the later one again with a right one in its place, so you lose the points only once. Here in the
+# notebook it fails together with the earlier one, and the check says which one to repair first.
 #
 # **What you may not call in Sections 1 to 3** (and in `dilated_conv2d`), because it is what they ask for:
 # `functional.unfold` and `functional.fold`, `functional.conv…`, `functional.max_pool…`, `functional.avg_pool…`, the
@@ -283,10 +286,10 @@ check("im2col")
 # ### … and back
 #
 # `im2col` copies pixels, so it is linear: there is a matrix $A$ of zeros and ones with `im2col(x)` $= A \mathbf{x}$.
-# Its transpose $A^\top$ takes columns and gives an image. Row $l$ of $A$ has a single 1, at the pixel that entry $l$
-# is a copy of. So $A^\top$ sends every entry back to its pixel, and a pixel that had been copied into several windows
-# gets their **sum**. What came from the padding is dropped. We need it for the gradient: whoever has been copied five
-# times has influence in five places.
+# Its transpose $A^\top$ takes columns and gives an image. Row $r$ of $A$ has a single 1, at the pixel that entry $r$
+# is a copy of, or only zeros where the entry comes from the padding. So $A^\top$ sends every entry back to its pixel,
+# and a pixel that had been copied into several windows gets their **sum**. What came from the padding is dropped. We
+# need it for the gradient: whoever has been copied five times has influence in five places.
 #
 # ### Exercise `col2im`
 #
@@ -348,8 +351,8 @@ check("col2im")
 # places are one matrix product for each image:
 #
 # $$
-# \underset{(F,\ L)}{\text{Out}_n} =
-# \underset{(F,\ C k_h k_w)}{\hat F} \;\; \underset{(C k_h k_w,\ L)}{M_n} + \mathbf{b}\, \mathbf{1}^\top,
+# \underset{(n_f,\ L)}{\text{Out}_n} =
+# \underset{(n_f,\ C k_h k_w)}{\hat F} \;\; \underset{(C k_h k_w,\ L)}{M_n} + \mathbf{b}\, \mathbf{1}^\top,
 # \qquad M = \texttt{im2col}(X).
 # $$
 #
@@ -390,9 +393,16 @@ check("conv2d_forward")
 #
 # Before a net learns filters, choose some yourself. The first two below are Sobel's, from 1968: the difference of two
 # columns, smoothed along them, and the same for rows. The blur is a mean of 9 × 9 pixels. The last one is no
-# formula: it is a **piece of the photograph itself**, the framed 16 × 16 pixels, minus their mean. What is shown is the
-# *correlation* of the piece with every window, which is a convolution divided by the contrast of the window (two more
-# convolutions). It lies between −1 and 1.
+# formula: it is a **piece of the photograph itself**, the framed 16 × 16 pixels $\mathbf{q}$. What is shown is its
+# *correlation* with every window $\mathbf{w}$ of the same size,
+#
+# $$
+# \frac{(\mathbf{q} - \bar q) \cdot (\mathbf{w} - \bar w)}{\|\mathbf{q} - \bar q\|\, \|\mathbf{w} - \bar w\|}
+# = \frac{(\mathbf{q} - \bar q) \cdot \mathbf{w}}{\|\mathbf{q} - \bar q\|\, \|\mathbf{w} - \bar w\|},
+# $$
+#
+# which lies between −1 and 1. The numerator is one convolution: the mean has to be subtracted from the piece only,
+# since $\mathbf{q} - \bar q$ sums to 0. The contrast $\|\mathbf{w} - \bar w\|$ of the windows takes two more.
 #
 # **Predict first.** (a) Which of the two edge filters lights up at the edges of the roofs, which one at the columns?
 # (b) Where is the correlation with the piece largest? Where else is it large, above 0.7?
@@ -418,7 +428,7 @@ top, left, size = 80, 152, 16  # the tip of the middle roof
 piece = grey[0, 0, top : top + size, left : left + size]
 piece = piece - piece.mean()
 ones = torch.ones(size, size)
-contrast = filtered(grey**2, ones) - filtered(grey, ones) ** 2 / size**2  # N · variance of each window
+contrast = filtered(grey**2, ones) - filtered(grey, ones) ** 2 / size**2  # size² · variance of each window
 correlation = filtered(grey, piece) / (piece.norm() * contrast.clamp(min=1e-6).sqrt())
 best_row, best_column = divmod(int(correlation.argmax()), correlation.shape[1])
 peak = correlation == functional.max_pool2d(correlation[None, None], 11, stride=1, padding=5)[0, 0]  # local maxima
@@ -444,7 +454,8 @@ with course_style():
         ax.axis("off")
         if colours:
             fig.colorbar(shown, ax=ax, shrink=0.65)
-    axes[0, 0].add_patch(plt.Rectangle((left, top), size, size, fill=False, edgecolor="white", linewidth=1.5))
+    for colour, width in (("black", 4.0), ("yellow", 1.8)):
+        axes[0, 0].add_patch(plt.Rectangle((left, top), size, size, fill=False, edgecolor=colour, linewidth=width))
     axes[1, 2].scatter(
         [left], [top], s=110, facecolor="none", edgecolor="black", linewidth=1.8, label="the piece itself"
     )
@@ -454,32 +465,34 @@ with course_style():
     axes[1, 2].legend(loc="lower right", frameon=True)
 
 # %% [markdown]
-# The piece is the tip of a roof, and it finds the tips of the two other roofs, which differ in size, light and detail.
-# A filter is a question: "how much does it look like this, here?" The answer is large where the window looks like the
-# filter itself, so a piece of an image finds its own place, and everything that looks the same. A linear classifier
-# did that with one template as large as the image. A convolution asks with a small one, at every place. What is left
-# to learn is which questions to ask.
+# The filter for differences *across* answers to columns and other upright edges, the one for differences *down* to the
+# edges of the roofs. The piece is the tip of a roof, and it finds the tips of the two other roofs, which differ in
+# size, light and detail. A filter is a question: "how much does it look like this, here?" The answer is large where the
+# window looks like the filter itself, so a piece of an image finds its own place, and everything that looks the same. A
+# linear classifier did that with one template as large as the image. A convolution asks with a small one, at every
+# place. What is left to learn is which questions to ask.
 
 # %% [markdown]
 # ## 1.4 Its gradient
 #
-# Let $L$ be a number that is computed from `out`, and let $G = \partial L / \partial\, \text{out}$ be given, with the
-# shape of `out`. We want $\partial L / \partial X$, $\partial L / \partial F$ and $\partial L / \partial \mathbf{b}$.
-# With the matrices of Section 1.3 there is nothing new. For each image,
-# $\text{Out} = \hat F M + \mathbf{b} \mathbf{1}^\top$ is a linear layer, so with $\hat G_n$, the $(F, L)$ matrix of
+# Let $\mathcal L$ be a number that is computed from `out`, such as a loss, and let
+# $G = \partial \mathcal L / \partial\, \text{out}$ be given, with the shape of `out`. We want
+# $\partial \mathcal L / \partial X$, $\partial \mathcal L / \partial F$ and
+# $\partial \mathcal L / \partial \mathbf{b}$. With the matrices of Section 1.3 there is nothing new. For each image,
+# $\text{Out} = \hat F M + \mathbf{b} \mathbf{1}^\top$ is a linear layer, so with $\hat G_n$, the $(n_f, L)$ matrix of
 # image $n$,
 #
 # $$
-# \frac{\partial L}{\partial \hat F} = \sum_n \hat G_n M_n^\top, \qquad
-# \frac{\partial L}{\partial M_n} = \hat F^\top \hat G_n, \qquad
-# \frac{\partial L}{\partial b_f} = \sum_{n, u, v} G_{n f u v} .
+# \frac{\partial \mathcal L}{\partial \hat F} = \sum_n \hat G_n M_n^\top, \qquad
+# \frac{\partial \mathcal L}{\partial M_n} = \hat F^\top \hat G_n, \qquad
+# \frac{\partial \mathcal L}{\partial b_f} = \sum_{n, u, v} G_{n f u v} .
 # $$
 #
 # One step is left, from the columns to the image. $M = A\, \mathbf{x}$, so the gradient of $\mathbf{x}$ is
 # $A^\top$ times the gradient of $M$, and you have written $A^\top$ already:
 #
 # $$
-# \frac{\partial L}{\partial X} = \texttt{col2im}\bigl(\hat F^\top \hat G\bigr).
+# \frac{\partial \mathcal L}{\partial X} = \texttt{col2im}\bigl(\hat F^\top \hat G\bigr).
 # $$
 #
 # Nothing is averaged: the loss above has done that, if anybody has.
@@ -491,32 +504,34 @@ with course_style():
 # ### Written question 1 (3 points)
 #
 # Take one image with one channel, one filter, stride 1, no padding and no bias:
-# $\text{out}_{uv} = \sum_{i,j} F_{ij} X_{u+i,\, v+j}$, and let $G_{uv} = \partial L / \partial\, \text{out}_{uv}$.
+# $\text{out}_{uv} = \sum_{i,j} F_{ij} X_{u+i,\, v+j}$, and let
+# $G_{uv} = \partial \mathcal L / \partial\, \text{out}_{uv}$.
 #
-# - (a) Derive $\partial L / \partial F_{ij}$ from the chain rule, and show that it is again a cross-correlation. Of
-#   what with what? Which sizes has it?
+# - (a) Derive $\partial \mathcal L / \partial F_{ij}$ from the chain rule, and show that it is again a
+#   cross-correlation. Of what with what? What is its size?
 # - (b) How does the formula change with stride $s$ and padding $p$?
-# - (c) For a layer with $C$ channels, $F$ filters and $N$ images give $\partial L / \partial F_{fcij}$ and
-#   $\partial L / \partial b_f$. How many terms has the sum for one entry of each? What does that say about the
-#   size of the gradient of the bias compared with that of a fully connected layer?
+# - (c) For a layer with $C$ channels, $n_f$ filters and $N$ images give $\partial \mathcal L / \partial F_{fcij}$ and
+#   $\partial \mathcal L / \partial b_f$. How many terms has the sum for one entry of each, and how many has it in a
+#   fully connected layer? With entries of $G$ of the same size in both layers, how much larger are these sums if their
+#   terms agree in sign, and if their signs are random?
 #
 # <!-- ### BEGIN SOLUTION -->
 # **(a)** $F_{ij}$ enters every output pixel, with the factor
 # $\partial\, \text{out}_{uv} / \partial F_{ij} = X_{u+i,\, v+j}$. The chain rule sums over everything that it
-# influences: $\frac{\partial L}{\partial F_{ij}} = \sum_{u,v} G_{uv}\, X_{u+i,\, v+j}$. This is the formula of the
-# forward pass with $G$ in the place of the filter: the cross-correlation of the image $X$ with the "filter" $G$, and
-# not the other way round. Sizes: $X$ is $H \times W$, $G$ is $(H - k_h + 1) \times (W - k_w + 1)$, so the result is
+# influences: $\frac{\partial \mathcal L}{\partial F_{ij}} = \sum_{u,v} G_{uv}\, X_{u+i,\, v+j}$. This is the formula of
+# the forward pass with $G$ in the place of the filter: the cross-correlation of the image $X$ with the "filter" $G$,
+# and not the other way round. Sizes: $X$ is $H \times W$, $G$ is $(H - k_h + 1) \times (W - k_w + 1)$, so the result is
 # $H - (H - k_h + 1) + 1 = k_h$ rows by $k_w$ columns, as it must be.
 #
 # **(b)** $\text{out}_{uv} = \sum_{ij} F_{ij} \tilde X_{su+i,\, sv+j}$ with the padded image $\tilde X$. So
-# $\frac{\partial L}{\partial F_{ij}} = \sum_{uv} G_{uv}\, \tilde X_{su+i,\, sv+j}$: the padded image is used, and the
-# entries of $G$ are $s$ pixels apart, which is a cross-correlation with $G$ *dilated* by $s$.
+# $\frac{\partial \mathcal L}{\partial F_{ij}} = \sum_{uv} G_{uv}\, \tilde X_{su+i,\, sv+j}$: the padded image is used,
+# and the entries of $G$ are $s$ pixels apart, which is a cross-correlation with $G$ *dilated* by $s$.
 #
-# **(c)** $\frac{\partial L}{\partial F_{fcij}} = \sum_{n,u,v} G_{nfuv}\, \tilde X_{n,c,su+i,sv+j}$ and
-# $\frac{\partial L}{\partial b_f} = \sum_{n,u,v} G_{nfuv}$, with $N H_{\text{out}} W_{\text{out}}$ terms each, because
-# the same weight is used at every place. In a fully connected layer it is $N$ terms. So with upstream gradients of the
-# same size these sums have $H_{\text{out}} W_{\text{out}}$ times as many terms and are larger (up to that factor if
-# the terms agree in sign, by its root if their signs are random).
+# **(c)** $\frac{\partial \mathcal L}{\partial F_{fcij}} = \sum_{n,u,v} G_{nfuv}\, \tilde X_{n,c,su+i,sv+j}$ and
+# $\frac{\partial \mathcal L}{\partial b_f} = \sum_{n,u,v} G_{nfuv}$, with $N H_{\text{out}} W_{\text{out}}$ terms each,
+# because the same weight is used at every place. In a fully connected layer it is $N$ terms. So with upstream gradients
+# of the same size these sums have $H_{\text{out}} W_{\text{out}}$ times as many terms and are larger (up to that factor
+# if the terms agree in sign, by its root if their signs are random).
 #
 # *Marking guide.* 1 point: (a) with the sum over all places and the reason for it (half), and the roles and sizes
 # (half). 1 point: (b), half for the stride in the index of $X$, half for the padded image. 1 point: (c), both formulas
@@ -534,10 +549,10 @@ with course_style():
 # $(2, 3, 5, 6)$:
 #
 # $$
-# \frac{\partial L}{\partial F} = 1 \begin{pmatrix} 1 & 2 \\ 4 & 5 \end{pmatrix} + 10 \begin{pmatrix} 2 & 3 \\ 5 & 6
-# \end{pmatrix} = \begin{pmatrix} 21 & 32 \\ 54 & 65 \end{pmatrix}, \qquad
-# \frac{\partial L}{\partial X} = \begin{pmatrix} 1 & 10 & 0 \\ 0 & -1 & -10 \end{pmatrix}, \qquad
-# \frac{\partial L}{\partial b} = 11 .
+# \frac{\partial \mathcal L}{\partial F} = 1 \begin{pmatrix} 1 & 2 \\ 4 & 5 \end{pmatrix} + 10
+# \begin{pmatrix} 2 & 3 \\ 5 & 6 \end{pmatrix} = \begin{pmatrix} 21 & 32 \\ 54 & 65 \end{pmatrix}, \qquad
+# \frac{\partial \mathcal L}{\partial X} = \begin{pmatrix} 1 & 10 & 0 \\ 0 & -1 & -10 \end{pmatrix}, \qquad
+# \frac{\partial \mathcal L}{\partial b} = 11 .
 # $$
 
 
@@ -640,13 +655,15 @@ with course_style():
 # %% [markdown]
 # <details><summary><b>Open only after you have looked</b></summary>
 #
-# **Patient 1** is right exactly where a single window has seen the pixel. With stride 2 that is a regular pattern: the
-# middle of every window. With stride 3 the windows of 3 × 3 do not overlap, and there it is healthy. A test with
-# stride = size would have found nothing. That is why the checks never use one.
+# **Patient 1** is right exactly where a single window has seen the pixel. With stride 1 and padding 1 even a corner
+# pixel has been seen by four windows, so it is wrong everywhere, a little less at the border. With stride 2 there is a
+# regular pattern: right is the middle of every window. With stride 3 the windows of 3 × 3 do not overlap, and there it
+# is healthy. A test with stride = size alone would have found nothing. That is why the checks also use smaller and
+# larger strides.
 #
-# **Patient 2** has the right numbers in the wrong pixels, shifted by one. What is wrong with it never shows in
-# `grad_F` and `grad_b`, so the *first* layer of a net learns as it should, since nobody needs its `grad_X`. Only the
-# layers before it are told lies. The net trains, only worse.
+# **Patient 2** has the right numbers in the wrong pixels, shifted by one. What is wrong with it never shows in its own
+# `grad_F` and `grad_b`, so the *first* layer of a net learns as it should, since nobody needs its `grad_X`. In any
+# later layer the wrong `grad_X` is passed on, and all layers before that one are told lies. The net trains, only worse.
 #
 # </details>
 
@@ -662,6 +679,7 @@ with course_style():
 # it take in each of the three?
 
 # %% experiment="time_of_convolutions"
+batch, kernels = images_train[:50] / 255, (1, 3, 5, 7, 9)  # (50, 3, 32, 32)
 
 
 def conv2d_loops(X, F, b):
@@ -688,8 +706,6 @@ def seconds(function, at_least=0.05):
     return min(times)
 
 
-batch = images_train[:50] / 255  # (50, 3, 32, 32)
-kernels = (1, 3, 5, 7, 9)
 milliseconds = {name: [] for name in ("four loops", "im2col, forward", "framework, forward",
                                       "im2col, forward + backward", "framework, forward + backward")}  # fmt: skip
 generator = torch.Generator().manual_seed(0)
@@ -732,9 +748,11 @@ with course_style():
 
 # %% [markdown]
 # The loops spend their time on *talking*: each of the 8,192 outputs is a handful of calls from Python, and whether
-# such a call multiplies 3 or 243 numbers hardly matters. `im2col` talks once. What is left between it and the framework
-# is a small factor, mostly for the copies. So your own convolution is good enough to train with, and the next sections
-# do.
+# such a call multiplies 3 or 243 numbers hardly matters: from 1 × 1 to 9 × 9 their time stays about the same. `im2col`
+# talks once. At 1 × 1 it may even beat the framework, since nothing is copied twice. At 9 × 9 it copies each pixel 81
+# times, so its time grows about as fast as the multiplications, while the framework, which copies little or nothing,
+# needs only several times as long as for 1 × 1. In between your code loses by a small factor, which is the price of
+# the copies. It is good enough to train with, and the next sections do.
 
 # %% [markdown]
 # # 2. Smaller, larger, wider
@@ -831,9 +849,9 @@ check("max_pool2d_backward")
 # - The bias is added once to every output pixel, also where no stamp has been.
 #
 # **By hand first.** One row $X = (1, 2)$, the filter $(1, 1, 1)$, $s = 2$, $b = 0$: the stamps are $(1, 1, 1, 0, 0)$
-# and $(0, 0, 2, 2, 2)$, together $(1, 1, 3, 2, 2)$. If one row and one column were cut off on each side, a single row
-# would leave nothing; with *three* rows of the filter, all equal to $(1, 1, 1)$, and $p = 1$ the result is the one row
-# $(1, 3, 2)$.
+# and $(0, 0, 2, 2, 2)$, together $(1, 1, 3, 2, 2)$. With a filter of 3 × 3 ones the same $X$ gives three such rows, and
+# $p = 1$ leaves the inner part of the middle one: $(1, 3, 2)$. A test for sizes: `im2col` of the result, with the same
+# kernel, stride and padding, has $H \cdot W$ columns again.
 
 
 # %% exercise="conv_transpose2d"
@@ -859,8 +877,8 @@ check("conv_transpose2d")
 # %% [markdown]
 # ## 2.3 How far can a unit see?
 #
-# The **receptive field** of a unit are the pixels of the *image* that its value depends on. Count along one axis. One
-# pixel of the image sees itself: size 1. Neighbours are 1 pixel apart: *jump* 1. Each layer does two things:
+# The **receptive field** of a unit is the set of pixels of the *image* that its value depends on. Count along one axis.
+# One pixel of the image sees itself: size 1. Neighbours are 1 pixel apart: *jump* 1. Each layer does two things:
 #
 # - a kernel of $k$ taps, $d$ positions apart (the **dilation**; $d = 1$ for an ordinary one), reaches over
 #   $(k - 1)\, d$ more steps of its input, each of them *jump* pixels long:
@@ -901,11 +919,13 @@ check("receptive_field")
 #
 # *Can* see is not *does* see. Put a single 1 at one output of a stack of layers and send it backwards: that is the
 # gradient of this output with respect to every pixel. Backwards through a convolution means a transposed convolution,
-# so we can use yours, and the image that comes out must have exactly the size that you have computed. The filters are
-# random, 300 different draws; pooling is by the mean. The picture shows the root mean square of the gradient.
+# so we can use yours, and the image that comes out must have exactly the size that you have computed. There is one
+# channel and no ReLU; the filters are random, 300 different draws; pooling is by the mean. The picture shows the root
+# mean square of the gradient.
 #
-# **Predict first.** (a) The pixel in the middle of the field and one at its edge: by which factor do their influences
-# differ in the first stack? (b) Which share of the field, by area, has 90 % of the influence?
+# **Predict first.** (a) A pixel in the middle of the field, one in the middle of its edge and one in its corner: by
+# which factors do their influences differ in the first stack? (b) Which share of the field, by area, has 90 % of the
+# influence? (c) With dilations 1, 2, 4, 8, in how many ways does the pixel in the very middle reach the output?
 
 # %% experiment="receptive_fields"
 stacks = {
@@ -935,7 +955,8 @@ def influence(layers):
 with course_style():
     fig, axes = plt.subplots(1, 4, figsize=(15, 3.7), width_ratios=(1, 1, 1, 1.35))
     numbers["receptive_fields"] = {}
-    for ax, colour, line, (name, layers) in zip(axes, (BLUE, VERMILLION, GREEN), ("-", "--", ":"), stacks.items()):  # noqa: B905
+    lines = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, ":"))
+    for ax, (colour, line), (name, layers) in zip(axes[:3], lines, stacks.items(), strict=True):
         field = influence(layers)
         size = len(field)
         assert size == receptive_field(layers), (size, receptive_field(layers))
@@ -948,15 +969,26 @@ with course_style():
         profile = field.square().mean(0).sqrt()  # over the rows
         axes[3].step(np.arange(size) - (size - 1) / 2, profile / profile.max(), line, color=colour, where="mid",
                      label=f"{name}: {size}")  # fmt: skip
-        print(f"{name:34} receptive field {size:2}: 90 % of the influence comes from {share:.0%} of its area")
+        middle = field[(size - 1) // 2 : size // 2 + 1, (size - 1) // 2 : size // 2 + 1].mean().item()
+        edge, corner = field[0, size // 2].item(), field[0, 0].item()
+        print(f"{name:34} receptive field {size:2}: 90 % of the influence comes from {share:.0%} of its area; "
+              f"middle / edge {middle / edge:.3g}, middle / corner {middle / corner:.3g}")  # fmt: skip
         numbers["receptive_fields"][name] = {"field": size, "share of the area with 90 %": share}
+        numbers["receptive_fields"][name] |= {"middle / edge": middle / edge, "middle / corner": middle / corner}
     axes[3].set(xlabel="pixels from the middle", ylabel="influence (largest = 1)", title="averaged over the rows")
     axes[3].legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=9)
 
 # %% [markdown]
-# There are many ways from the middle of the field to the output and only one from its corner, so the influence is
-# bell-shaped: the more layers, the more so. The edge of the field exists on paper. Pooling and stride buy width with
-# resolution, dilation with holes: it has few ways, and each of them counts about the same.
+# In the first two stacks there are many ways from the middle of the field to the output and only one from its corner,
+# so the influence is bell-shaped: the more layers, the more so. With eight layers the middle counts some twenty times
+# as much as the middle of an edge, and hundreds of times as much as a corner: the edge of the field exists on paper.
+# Pooling and stride get as wide with three layers of 3 × 3, so their field is used more evenly. They pay with
+# resolution.
+#
+# Dilation pays with irregularity. Along one axis a tap lies at −1, 0 or 1 times 1, 2, 4 or 8, and a distance is a sum
+# of four of them. 0 is such a sum in one way only, 1 in four ($1$, $2 - 1$, $4 - 2 - 1$, $8 - 4 - 2 - 1$), 2 in three,
+# 3 in five. So every pixel is reached, but by one to five ways along each axis: hence the plaid, and the dark cross in
+# its middle. Far pixels count about as much as near ones.
 
 # %% [markdown] written="pooling_and_receptive_field" points=2
 # ### Written question 2 (2 points)
@@ -1039,10 +1071,11 @@ check("patchify_net_forward")
 # $$
 #
 # You have derived everything you need. From the first assignment: the gradient of the loss with respect to the scores
-# is $G = \frac1N (P - Y)$. From the second: through a layer $Z = A W + \mathbf{b}$ goes $\partial W = A^\top G$,
-# $\partial \mathbf{b} = \sum_n G_n$, $\partial A = G W^\top$, and through a ReLU only what had a positive input. And
-# from Section 1.4: in the convolution every patch of every image uses the same weights, so its gradient sums over
-# images *and* patches, as if there were $N P$ examples.
+# is $G = \frac1N \bigl(\operatorname{softmax}(\text{scores}) - Y\bigr)$ with the one-hot labels $Y$. From the second:
+# through a layer $Z = A W + \mathbf{b}$ goes $\partial W = A^\top G$, $\partial \mathbf{b} = \sum_n G_n$,
+# $\partial A = G W^\top$, and through a ReLU only what had a positive input. And from Section 1.4: in the convolution
+# every patch of every image uses the same weights, so its gradient sums over images *and* patches, as if there were
+# $N P$ examples.
 #
 # ### Exercise `patchify_net_backward`
 #
@@ -1141,9 +1174,8 @@ def smooth_labels(y, K, epsilon):
 check("smooth_labels")
 
 # %% [markdown]
-# **Cycles that double.** In the second assignment the learning rate went up and down in triangles. At the end of each
-# cycle it is small, the noise is gone, and the net is as good as it has been so far. Late in training a longer cycle is
-# worth more than a second short one. So each cycle is twice as long as the one before:
+# **Cycles that double.** In the second assignment the learning rate went up and down in triangles. Late in training a
+# longer cycle is worth more than a second short one, so here each cycle is twice as long as the one before:
 #
 # ```
 # update      0        2·n_1              6·n_1                              14·n_1
@@ -1278,26 +1310,31 @@ with course_style():
     left.legend()
 
 # %% [markdown]
-# And what has the first layer learnt? Its filters for $f = 8$, each column of $F$ laid out as a patch again, sorted by
-# their length. Grey is 0.
+# And what has the first layer learnt? The filters for $f = 8$ and the 40 longest for $f = 16$: each column of $F$ laid
+# out as a patch again, sorted by length. Grey is 0.
 
 # %% experiment="patch_filters"
-F = by_hand[8][0]["F"]  # (192, 40)
-strongest = F.norm(dim=0).argsort(descending=True)
-plot_filters(F.T[strongest].reshape(-1, 3, 8, 8), columns=20, title="Filters of the net with patches of 8 × 8")
+for f in (8, 16):
+    F = by_hand[f][0]["F"]  # (3·f·f, n_f)
+    strongest = F.norm(dim=0).argsort(descending=True)[:40]
+    plot_filters(
+        F.T[strongest].reshape(-1, 3, f, f), columns=20, title=f"Filters for patches of {f} × {f}, the longest"
+    )
+    plt.show()
 
 # %% [markdown]
 # Too small a patch sees nothing but a colour and a slope, and three filters cannot say much about it. Too large a
 # patch sees a lot, but there are few of them, and each filter has to be right about the position again, as the linear
 # classifier had to. (For *digits in scenes* that is no drawback: a digit fills the image and stands in its middle, and
-# the largest patch may win.) Look at the filters: on CIFAR-10 blobs of colour and stripes in several directions.
-# Nobody has told the net about Sobel. With the small set and its few updates most of them are still the noise that
-# they began with.
+# the largest patch may win.) The convolution of $f = 16$ has by far the most weights, the other layers are alike. Look
+# at the filters: on CIFAR-10 blobs of colour and stripes in several directions for 8 × 8, blurred blobs half as large
+# as the patch for 16 × 16. Nobody has told the net about Sobel. With the small set and its few updates most of them are
+# still the noise that they began with.
 
 # %% [markdown]
 # # 4. The framework
 #
-# ## 4.1 The same net in three lines
+# ## 4.1 The same net, by the framework
 #
 # You have written a convolution, its gradient, and a net around it. From now on others do it for you. An `nn.Module`
 # holds **parameters** (tensors that are learnt), **buffers** (tensors that are only kept, such as running means) and
@@ -1349,6 +1386,9 @@ for (name, parameter), gradient in zip(same.named_parameters(), ours, strict=Tru
     numbers["the_same_net"][name] = difference
 
 # %% [markdown]
+# What is left is rounding. It was $W_1$ whose rows had to be reordered: each of them belongs to one number of the
+# flattened maps.
+#
 # ## 4.2 A larger one, with smoothed labels
 #
 # Then let us use the speed: 40 filters, 300 hidden units, three cycles of which each is twice as long as the last, once
@@ -1449,10 +1489,12 @@ with course_style():
     right_ax.legend()
 
 # %% [markdown]
-# The points of the right-hand figure are answers of about the same probability. On the dotted line a net is right as
-# often as it says. Below the line it is too sure of itself, above it is modest. Cross-entropy with one-hot labels wants
-# certainty; smoothed labels never reward a probability above 0.91, and the smallest loss that they allow is their
-# own entropy, $-0.91 \ln 0.91 - 9 \cdot 0.01 \ln 0.01 = 0.50$.
+# Left: in the middle of a cycle η is largest and the weights are shaken most, so the accuracy is low there and high at
+# the end of each cycle. The points of the right-hand figure are answers of about the same probability. On the dotted
+# line a net is right as often as it says. Below the line it is too sure of itself, above it is modest. Cross-entropy
+# with one-hot labels wants certainty; smoothed labels never reward a probability above 0.91, and the smallest loss that
+# they allow is their own entropy, $-0.91 \ln 0.91 - 9 \cdot 0.01 \ln 0.01 = 0.50$. The accuracy changes little, the
+# certainty a lot. (With the small set and its few updates both nets are far from certain yet, and lie above the line.)
 
 # %% [markdown]
 # ## 4.3 A block
@@ -1508,8 +1550,8 @@ check("ConvBlock")
 # r = \text{conv}_{3 \times 3, s} \to \text{BN} \to \text{ReLU} \to \text{conv}_{3 \times 3} \to \text{BN}.
 # $$
 #
-# Backwards, the gradient has a way past the block on which nobody multiplies it with anything (K. He and others, 2016).
-# Section 4.8 shows what that is worth.
+# Backwards, the gradient has a way past the block on which it is multiplied with nothing but the 0 or 1 of the last
+# ReLU (K. He and others, 2016). Section 4.8 shows what that is worth.
 #
 # ### Exercise `ResidualBlock`
 #
@@ -1556,7 +1598,7 @@ check("ResidualBlock")
 #
 # ### Exercise `ConvNet`
 #
-# Now design one. Binding is only this:
+# Now design one. Only this is binding:
 #
 # - It takes $(N, 3, 32, 32)$ and returns $(N, \texttt{n\_classes})$ scores, without softmax, also for $N = 1$.
 # - In evaluation mode the scores of an image do not depend on the other images of the batch.
@@ -1570,7 +1612,8 @@ check("ResidualBlock")
 #
 # On a processor time is what hurts, and the cost of a layer is its parameters times its *places*. A first layer with
 # stride 2 leaves a quarter of the places to all others. The reference takes 5 × 5 with stride 2 there, then three
-# residual blocks. It needs about a minute for an epoch of CIFAR-10 on one core.
+# residual blocks of 32, 64 and 120 channels (128 would be too many). It needs about a minute for an epoch of CIFAR-10
+# on one core.
 
 
 # %% exercise="ConvNet"
@@ -1606,8 +1649,9 @@ check("ConvNet")
 # %% [markdown] written="parameters_and_multiplications" points=2
 # ### Written question 3 (2 points)
 #
-# - (a) Count, for an image of 32 × 32, the parameters and the multiplications of `ConvBlock(32, 64)` (leave batch
-#   normalisation out), and of a *fully connected* layer between the same two sets of numbers. Give the formulas first.
+# - (a) Count, for an image of 32 × 32, the parameters and the multiplications of `ConvBlock(32, 64)` (with biases, and
+#   without its batch normalisation), and of a *fully connected* layer between the same two sets of numbers. Give the
+#   formulas first.
 # - (b) The same for a convolution at 8 × 8 from 128 to 256 channels, three by three. Which of the two convolutions has
 #   more parameters, which one needs more multiplications? What follows for where to save when a net is too slow, and
 #   when it is too large?
@@ -1647,7 +1691,8 @@ check("ConvNet")
 #   what can come out, so the order is free, and so is the order of the draws.
 # - Any number of channels, any dtype, which is kept: `uint8` images come out as `uint8`. The pixels are moved and not
 #   computed with.
-# - All chance comes from `generator`; the given images are not changed.
+# - All chance comes from `generator`; the given images are not changed. On a GPU the images are there, while the
+#   generator draws on the processor: `.to(images.device)` takes its numbers over.
 
 
 # %% exercise="augment"
@@ -1774,8 +1819,9 @@ check("evaluate")
 # ## 4.7 Train it
 #
 # Stochastic gradient descent with Nesterov's momentum 0.9, weight decay 0.0005, batches of 100, augmentation, and a
-# single cycle of the learning rate over the whole training: up to 0.1 and down to 0. `train_epoch` knows nothing of
-# the learning rate, so the optimiser gets a *hook*, a function that is called before each of its steps.
+# single cycle of the learning rate over the whole training: up to 0.1 and down to 0. (*Nesterov* means that the step
+# is taken with the momentum as it will be after this gradient.) `train_epoch` knows nothing of the learning rate, so
+# the optimiser gets a *hook*, a function that it calls before each of its steps.
 #
 # First the small question, on the first few thousand images only: once as they are, once augmented.
 #
@@ -1826,9 +1872,9 @@ def fit(
     return history
 
 
-n, n_held, epochs = (4000, 1000, 12) if full else (250, 400, 10)
+n, n_held, epochs = (4000, 1000, 12) if full else (250, 200, 10)
 few_train, few_labels = images_train[:n], y_train[:n]
-few_splits = {"training": (few_train[:1000], few_labels[:1000]),
+few_splits = {"training": (few_train[:n_held], few_labels[:n_held]),
               "validation": (images_validation[:n_held], y_validation[:n_held])}  # fmt: skip
 runs, numbers["augmentation"] = {}, {}
 for name, transform in (("as they are", None), ("augmented", augment)):
@@ -1839,19 +1885,26 @@ for name, transform in (("as they are", None), ("augmented", augment)):
     print(f"{n:,} images, {name:11}: training loss {last['loss']:.3f}, accuracy on these images (not augmented) "
           f"{last['training']:.1%}, on validation images {last['validation']:.1%}")  # fmt: skip
     numbers["augmentation"][name] = last
-plot_curves(
-    {
-        "loss": {f"{name}, training": run["loss"] for name, run in runs.items()},
-        "accuracy": {f"{name}, {s}": run[s] for s in ("training", "validation") for name, run in runs.items()},
-    },
-    units={"loss": "nats"},
-    title=f"ConvNet on {n:,} images",
-)
+with course_style():
+    fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4))
+    for (name, run), colour, marker in zip(runs.items(), (BLUE, ORANGE), "os", strict=True):
+        steps = range(1, epochs + 1)
+        left.plot(steps, run["loss"], marker=marker, color=colour, label=name)
+        for split, line in (("training", "-"), ("validation", "--")):
+            values = 100 * np.array(run[split])
+            right.plot(steps, values, line, marker=marker, color=colour, label=f"{name}, {split} images")
+    left.set(xlabel="epoch", ylabel="training loss (nats)", title=f"ConvNet on {n:,} images")
+    right.set(xlabel="epoch", ylabel="accuracy (%)", title="None of these images is augmented")
+    for ax in (left, right):
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend()
 
 # %% [markdown]
 # The training loss of the augmented run is *higher*: it never sees the same image twice, so there is nothing to learn
 # by heart. The gap between training and validation closes. Whether the validation accuracy gains depends on the number
-# of epochs: a net that has not even learnt the images themselves has no use for variations of them.
+# of epochs: a net that has not even learnt the images themselves has no use for variations of them. (With the small set
+# and its few updates the augmented net has hardly begun: what closes the gap there is that it has learnt little yet.
+# Give it more epochs.)
 #
 # **Now all images.** This is the longest cell of the notebook: about eight minutes on a processor with CIFAR-10, a few
 # seconds with the small set, which has a ninth of the images, sees them three times, and is not augmented (a mirrored 2
@@ -1883,9 +1936,10 @@ plot_curves(
 # to add, the further layers could pass on what they get. We compare chains of `ConvBlock`s with chains of
 # `ResidualBlock`s that have the same number of convolutions 3 × 3, all with 16 channels on maps of 8 × 8.
 #
-# **Predict first.** (a) In which order do the three depths end, in *training* loss, for each of the two? (b) The
-# right-hand figure shows, **before** training, the length of the gradient of the first layer. Does it grow or shrink
-# with depth?
+# **Predict first.** (a) In which order do the three depths end, in *training* loss, for each of the two? (b) The second
+# figure shows, **before** training, the length of the gradient of the first layer. Does it grow or shrink with depth?
+# (c) Two images that hardly differ, one being the other with a little noise: how alike are the gradients of their
+# losses with respect to the images? The third figure shows the cosine between them, 1 where they point the same way.
 
 # %% experiment="depth"
 depths, n, epochs = ((4, 16, 48), 10_000, 3) if full else ((4, 12, 36), 100, 20)
@@ -1913,41 +1967,64 @@ for kind in ("plain", "residual"):
         net = tower(kind, depth).to(device)
         losses[kind, depth] = fit(net, images_train[:n], y_train[:n], epochs=epochs)["loss"]
         numbers["depth"][f"{kind}, {depth}"] = losses[kind, depth][-1]
-gradient_lengths = {}
+
+
+def image_gradients(net, images, y):
+    """The gradient of each image's loss with respect to its pixels, in training mode.  -> (N, d)"""
+    images = images.clone().requires_grad_()
+    loss = functional.cross_entropy(net(images), y, reduction="sum")
+    return torch.autograd.grad(loss, images)[0].flatten(1)
+
+
+few, few_y = (images_train[:100] / 255).to(device), y_train[:100].to(device)
+noise = torch.randn(few.shape, generator=torch.Generator().manual_seed(0)).to(device)
+gradient_lengths, cosines = {}, {}
 for kind in ("plain", "residual"):
     for depth in (2, 4, 8, 16, 32, 64):
         torch.manual_seed(0)
         net = tower(kind, depth).to(device)
-        functional.cross_entropy(net(images_train[:100].to(device)), y_train[:100].to(device)).backward()
+        functional.cross_entropy(net(few), few_y).backward()
         gradient_lengths[kind, depth] = net[1].weight.grad.norm().item()
+        pair = (image_gradients(net, pictures[:50], few_y[:50]) for pictures in (few, few + 0.05 * noise))
+        cosines[kind, depth] = functional.cosine_similarity(*pair).mean().item()
+        numbers["depth"][f"cosine of gradients, {kind}, {depth}"] = cosines[kind, depth]
 numbers["depth"]["gradient at depth 64 / at depth 2, plain"] = (
     gradient_lengths["plain", 64] / gradient_lengths["plain", 2]
 )
 
 with course_style():
-    fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2))
+    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.6), width_ratios=(1.2, 1, 1))
     for kind, line in (("plain", "--"), ("residual", "-")):
         for depth, colour, marker in zip(depths, (ORANGE, BLUE, BLACK), "os^", strict=True):
             values = losses[kind, depth]
             left.plot(range(1, epochs + 1), values, line, marker=marker, color=colour, label=f"{kind}, {depth} layers")
             print(f"{kind:8} {depth:2} layers: training loss {values[-1]:.3f}")
         xs = [depth for k, depth in gradient_lengths if k == kind]
-        right.loglog(xs, [gradient_lengths[kind, d] for d in xs], line, marker="o", label=kind,
-                     color=VERMILLION if kind == "plain" else GREEN)  # fmt: skip
+        colour = VERMILLION if kind == "plain" else GREEN
+        middle.loglog(xs, [gradient_lengths[kind, d] for d in xs], line, marker="o", label=kind, color=colour)
+        right.semilogx(xs, [cosines[kind, d] for d in xs], line, marker="o", label=kind, color=colour)
+        print(f"{kind:8} gradient of the first layer: " +
+              "  ".join(f"{d}: {gradient_lengths[kind, d]:.3g}" for d in xs) +
+              "; cosine: " + "  ".join(f"{d}: {cosines[kind, d]:.2f}" for d in xs))  # fmt: skip
     left.set(xlabel="epoch", ylabel="training loss (nats)", title=f"Training loss, {n:,} images")
-    right.set(xlabel="convolutions 3 × 3", ylabel="length of the gradient", title="First layer, before training",
-              xticks=xs, xticklabels=xs)  # fmt: skip
-    right.minorticks_off()
+    middle.set(ylabel="length of the gradient", title="First layer's gradient, before training")
+    right.set(ylabel="cosine", title="Gradients of an image and its noisy copy", ylim=(-0.05, 1))
+    for ax in (middle, right):
+        ax.set(xlabel="convolutions 3 × 3", xticks=xs, xticklabels=xs)
+        ax.minorticks_off()
+        ax.legend()
     left.xaxis.get_major_locator().set_params(integer=True)
-    left.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), handlelength=3.5)
-    right.legend()
+    left.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, handlelength=3.5)
 
 # %% [markdown]
 # Of the plain nets the deepest is the worst *on the images it is trained on*. That is not overfitting: it cannot find
 # what it could compute. With shortcuts depth does no harm, and often the deepest is the best. And the reason is not the
 # one that most people name. The gradient of the plain net does not vanish: batch normalisation keeps the activations at
-# one size, and going *backwards* through dozens of such layers makes the gradient larger with every layer. It does not
-# fade. It means nothing any more: scrambled dozens of times, the gradients of two similar images have little in common.
+# one size, and from some ten layers on, going *backwards* makes the gradient larger with every layer (the first few may
+# shrink it). It does not fade, it explodes. And it means little any more: the third figure shows that in the deep plain
+# net the gradients of two nearly equal images have nothing in common. A step that is right for one image is then a
+# random step for its neighbour. With shortcuts more of the likeness is left. (D. Balduzzi and others, 2017, call these
+# *shattered gradients*.)
 
 # %% [markdown]
 # # 5. Looking inside
@@ -1988,13 +2065,19 @@ right = counts.diagonal().sum().item() / counts.sum().item()
 plot_confusion_matrix(counts, data.classes, title=f"ConvNet, validation images ({right:.1%} right)")
 
 # %% [markdown]
-# And the mistakes it was surest of. Each picture says what it is, what the net took it for, and with which probability.
-# **Predict first:** how many of these twenty would *you* have got right? Are there any whose label you would dispute?
+# Read the matrix along a row: where do the images of one class end up? Is the mistake mutual, or does one class swallow
+# the other? With CIFAR-10 cats and dogs are confused most, animals hardly ever with vehicles.
+#
+# Here are the twenty mistakes that it was surest of. **Predict first:** name every picture, before you run the cell
+# after the next one. How many of them do *you* get right?
 
 # %% experiment="worst_mistakes"
 p = torch.softmax(scores_validation, 1)
 sure, answer = p.max(1)
 worst = torch.where(answer != y_validation, sure, -1.0).argsort(descending=True)[:20]
+plot_images(images_validation[worst], captions=[str(i + 1) for i in range(len(worst))], title="What do you see?")
+
+# %% experiment="worst_mistakes_named"
 plot_images(
     images_validation[worst],
     captions=[f"{data.classes[y_validation[i]]}\n→ {data.classes[answer[i]]} {sure[i]:.0%}" for i in worst],
@@ -2002,9 +2085,16 @@ plot_images(
 )
 
 # %% [markdown]
+# Are there any whose label you would dispute? Some labels of such sets are wrong, and some pictures are cut so that
+# nobody could tell. The rest is what the net has still to learn.
+#
 # ## 5.2 The first layer
 #
 # The filters of the first convolution, whatever your net calls it: the first `nn.Conv2d` that is among its modules.
+# Look for edges between two brightnesses (grey filters), and for blobs of one colour beside its opposite. The two
+# counts say how many filters hardly look at colour, and how many at hardly anything else. With CIFAR-10 a net finds
+# both kinds, as our own eyes do; with the small set and its short training most are still the noise that they began
+# with.
 
 # %% experiment="first_layer"
 first_conv = next(module for module in conv_net.modules() if isinstance(module, nn.Conv2d))
@@ -2078,7 +2168,8 @@ for name, order in (("the least salient", -saliency), ("random", random_map), ("
     masked = torch.where(hidden, channel_mean, probe)
     numbers["saliency"][name] = evaluate(conv_net, masked.to(device), probe_y.to(device), batch_size=500)
 for name, reached in numbers["saliency"].items():
-    print(f"a tenth of the pixels hidden, {name:17}: accuracy {reached:.1%}")
+    what = "nothing hidden" if name == "nothing" else f"{name} tenth of the pixels hidden"
+    print(f"{what:45}: accuracy {reached:.1%}")
 
 with course_style():
     fig, axes = plt.subplots(2, 8, figsize=(13, 3.7))
@@ -2093,23 +2184,30 @@ with course_style():
     fig.suptitle("Which pixels move the score of the true class (each map scaled on its own)")
 
 # %% [markdown]
+# If a map means anything, hiding the most salient tenth hurts most and hiding the least salient one nearly nothing. A
+# random tenth lies in between: it hits some pixels that matter, and scattered pixels of a flat colour are edges which
+# no training image had. And the maps are speckled: the derivative tells where a small change would matter, and not
+# where the object is.
+#
 # ## 5.4 Pictures made to fool it
 #
 # The same derivative can be put to another use. Move *every* pixel a tiny step into the direction in which the loss
 # grows. In 3,072 dimensions, 3,072 tiny steps that all agree add up: the loss grows by about
-# $\varepsilon \sum_i |\partial L / \partial x_i|$ (I. Goodfellow and others, 2014: the *fast gradient sign method*).
+# $\varepsilon \sum_i |\partial \mathcal L / \partial x_i|$ (I. Goodfellow and others, 2014: the *fast gradient sign
+# method*).
 #
 # $$
-# x' = \operatorname{clip}_{[0, 1]} \bigl( x + \varepsilon\, \operatorname{sign} \nabla_{x} L(x, y) \bigr)
+# x' = \operatorname{clip}_{[0, 1]} \bigl( x + \varepsilon\, \operatorname{sign} \nabla_{x} \mathcal L(x, y) \bigr)
 # $$
 #
 # ### Exercise `fgsm`
 #
-# - $L$ is the **cross-entropy** of class $y$: the right class goes down *and* the others come up. The step is **up**
-#   the loss.
+# - $\mathcal L$ is the **cross-entropy** of class $y$: the right class goes down *and* the others come up. The step is
+#   **up** the loss.
 # - Every pixel moves by $\varepsilon$ exactly (or not at all where the gradient is exactly 0), and is clipped to
 #   $[0, 1]$ afterwards.
 # - Everything is left as it was, as in `saliency_map`, and the result carries no graph.
+# - Whether you take the mean or the sum of the loss over the images makes no difference to the sign.
 
 
 # %% exercise="fgsm"
@@ -2171,8 +2269,13 @@ with course_style():
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 
 # %% [markdown]
-# One image, and what the net says about it: as it is, with the adversarial step, and with a random step of the same
-# size.
+# (a) A step that no eye can see takes most of the accuracy. (b) Random signs of the same size do nearly nothing.
+# (c) The other net loses too, though it was never asked, but more slowly. Below the dotted line a net is worse than
+# guessing: the step is made *against* the right class.
+#
+# Now three images, those that the net is surest about after the step, and what it says about each: as it is, with the
+# adversarial step, and with a random step of the same size. In the second picture, which shows what is added, white is
+# $+\varepsilon$ in all three channels, black $-\varepsilon$, and a colour a mixture of both.
 
 # %% experiment="adversarial_pictures"
 epsilon = 4 / 255
@@ -2203,10 +2306,11 @@ with course_style():
 # Answer from *your* figures: name the numbers you rely on.
 #
 # - (a) Why does a step of $\varepsilon$ along the sign of the gradient do so much more than a random step of the same
-#   size? Estimate both changes of the loss for a linear score $s = \mathbf{w} \cdot \mathbf{x}$ with $d = 3072$
-#   weights of typical size $w$.
+#   size? Estimate both changes of a linear score $s = \mathbf{w} \cdot \mathbf{x}$ with $d = 3072$ weights of typical
+#   size $w$, as a stand-in for the loss.
 # - (b) What do the adversarial pictures say about what the net has learnt, and what do they *not* say? Use the saliency
-#   maps, the picture of what is added, and the curve of the other net.
+#   maps, the picture of what is added (is there anything of the other class to be seen in it?), and the curve of the
+#   other net.
 # - (c) Somebody proposes to defend the net by adding random noise to the training images. Somebody else proposes to add
 #   pictures from `fgsm`, made anew in every epoch. Which of the two do you expect to help, and against what?
 #
@@ -2245,8 +2349,9 @@ with course_style():
 # A net that tells eight classes apart has never seen the other two. Are its features worth anything for *them*? We
 # train a ConvNet on eight classes and freeze it. What enters its last layer are the **features** of an image. With a
 # few labelled images of the two new classes we then learn a new last layer only, a linear classifier on the features.
-# For comparison: the same linear classifier on the features of a net with **random** weights, on raw pixels, and a
-# whole ConvNet trained from scratch on the few images.
+# For comparison: the same linear classifier on the features of a net with **random** weights (only its running means
+# have seen images: it was run with a vanishing learning rate), on raw pixels, and a whole ConvNet trained from scratch
+# on the few images.
 #
 # **Predict first.** (a) With 5 labelled images of each new class, in which order do the four come? (b) Is there a
 # number of labels, up to 200 a class, at which training from scratch catches up? (c) How good are features of a net
@@ -2299,7 +2404,7 @@ torch.manual_seed(1)
 untrained = nn.Sequential(Standardise(channel_mean, channel_std), ConvNet(K - 2)).to(device)
 fit(
     untrained, images_train[~is_new][:500], old_labels[y_train[~is_new]][:500], epochs=1, lr_max=1e-4
-)  # running means only
+)  # so small a learning rate that only the running means move
 
 held = (y_test == new[0]) | (y_test == new[1])
 X_new, labels_new = images_train[is_new], (y_train[is_new] == new[1]).long()
@@ -2354,9 +2459,12 @@ with course_style():
 
 # %% [markdown]
 # What the net has learnt about eight classes is not about these eight only: edges, textures and parts serve the other
-# two as well. That is why hardly anybody trains from scratch where labels are few. Error bars are the standard
-# deviation over different choices of the labelled images: with five labels it matters more which ones they are than
-# which method is used.
+# two as well. That is why hardly anybody trains from scratch where labels are few. (b) From scratch the net needs
+# hundreds of labels, if that is enough, to come near the learnt features. (c) Hold the
+# random features against the raw pixels: a random filter keeps some of what is in the image, but it has sorted nothing,
+# so there is no reason why they should do much better. Error bars are the standard deviation over different choices of the labelled images, for "from scratch"
+# over at most three of them (over one with the small set, so there it has no bar). With five labels the choice of the
+# images alone moves the accuracy by several per cent.
 
 # %% [markdown]
 # # 6. Bonus
@@ -2537,7 +2645,8 @@ with course_style():
 
 # %% [markdown]
 # Multiplications are not time. A depthwise filter does very little with each number that it fetches, so it waits for
-# memory most of the time.
+# memory most of the time. And the inception block has fewer multiplications than the plain one and takes longer: three
+# small convolutions and a pooling, none of which fills the processor.
 
 # %% [markdown]
 # ## 6.4 Names: a convolution along one axis
@@ -2694,8 +2803,17 @@ if surnames is not None:
     plot_confusion_matrix(counts, surnames.classes,
                           title=f"Surnames, {best_names} ({numbers['surnames'][best_names]:.1%} right)")  # fmt: skip
     plt.show()
+    wrong = counts - torch.diag(counts.diagonal())
+    for pair in wrong.flatten().argsort(descending=True)[:4].tolist():
+        i, j = divmod(pair, L)
+        print(f"{surnames.classes[i]} taken for {surnames.classes[j]}: {wrong[i, j]} of {counts[i].sum()}")
 
 # %% [markdown]
+# (a) Without a cure the net says "Russian" too often and the accuracy on balanced names is well below what it would be
+# on names as they come; both cures bring it up, and the share of "Russian" down towards 1 in 18. (b) Confused are
+# languages that share their names or their spelling: Portuguese is taken for Spanish, Scottish for English, Korean and
+# Vietnamese for Chinese. Many of these names occur in both languages, so no net can tell them apart.
+#
 # **Try your own name.** Put it into the list.
 
 # %% experiment="your_own_name"
@@ -2713,7 +2831,8 @@ if surnames is not None:
 #   input is the transposed one: what was copied comes back as a sum.
 # - Test with stride ≠ size, H ≠ W, and random gradients. Square tests find only square mistakes.
 # - Stride and pooling multiply the reach of all that comes later. The reach on paper is not where the net looks.
-# - Parameters are in the last layers, time is in the first ones.
+# - Parameters are in the last layers. Time is where many places and many channels meet: with twice the channels at half
+#   the height and width every stage costs the same (question 3).
 # - A shortcut does not make a net more powerful. It makes it trainable.
 # - Augment with what leaves the class as it is, in training and never at evaluation.
 # - High accuracy and a fooled net go together: the training images say nothing about directions in which they do not
