@@ -2460,11 +2460,11 @@ with course_style():
 # %% [markdown]
 # What the net has learnt about eight classes is not about these eight only: edges, textures and parts serve the other
 # two as well. That is why hardly anybody trains from scratch where labels are few. (b) From scratch the net needs
-# hundreds of labels, if that is enough, to come near the learnt features. (c) Hold the
-# random features against the raw pixels: a random filter keeps some of what is in the image, but it has sorted nothing,
-# so there is no reason why they should do much better. Error bars are the standard deviation over different choices of the labelled images, for "from scratch"
-# over at most three of them (over one with the small set, so there it has no bar). With five labels the choice of the
-# images alone moves the accuracy by several per cent.
+# hundreds of labels, if that is enough, to come near the learnt features. (c) Hold the random features against the raw
+# pixels: a random filter keeps some of what is in the image, but it has sorted nothing, so there is no reason why they
+# should do much better. Error bars are the standard deviation over different choices of the labelled images, for "from
+# scratch" over at most three of them (over one with the small set, so there it has no bar). With five labels the choice
+# of the images alone moves the accuracy by several per cent.
 
 # %% [markdown]
 # # 6. Bonus
