@@ -6,7 +6,8 @@ import ast
 import difflib
 import importlib
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,6 +95,27 @@ class Assignment:
     def max_written(self) -> float:
         """Points of the answers that a person marks."""
         return sum(c.points or 0.0 for c in self.written.values())
+
+    def with_variants_of(self, exercises: Sequence[str]) -> Assignment:
+        """The same assignment with the mistakes and alternatives of these exercises only.
+
+        Raises
+        ------
+        CourseError
+            Where there is no such exercise.
+        """
+        for name in exercises:
+            if name not in self.exercises:
+                close = difflib.get_close_matches(name, self.exercises, 1)
+                hint = f" Did you mean {close[0]}?" if close else ""
+                raise CourseError(
+                    f"{self.name} has no exercise {name!r}; there are: {', '.join(self.exercises)}.{hint}"
+                )
+        return replace(
+            self,
+            mistakes=tuple(m for m in self.mistakes if m.exercise in exercises),
+            alternatives=tuple(a for a in self.alternatives if a.exercise in exercises),
+        )
 
     def cell(self, role: str, name: str) -> Cell:
         """The cell of that role and name; KeyError where there is none."""

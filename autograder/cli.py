@@ -134,7 +134,14 @@ def try_(
 
 
 @command
-def mistakes(assignment: AssignmentName, workers: Workers = None, isolation: Isolation = "bubblewrap") -> None:
+def mistakes(
+    assignment: AssignmentName,
+    exercises: Annotated[
+        list[str] | None, typer.Option("--exercise", help="Only those of this exercise; may be repeated.")
+    ] = None,
+    workers: Workers = None,
+    isolation: Isolation = "bubblewrap",
+) -> None:
     """Judge every known mistake and alternative solution; exit with 1 where the criteria do not tell them right."""
     from autograder.assignment import load_assignment
     from autograder.course_settings import read_settings
@@ -143,6 +150,8 @@ def mistakes(assignment: AssignmentName, workers: Workers = None, isolation: Iso
     from autograder.tables import mistakes_table
 
     loaded = load_assignment(assignment)
+    if exercises:
+        loaded = loaded.with_variants_of(exercises)
     _warn_of_no_isolation(isolation)
     # Nothing here is secret, and the table must be the same on every machine.
     limits = read_settings(loaded.root).limits
@@ -153,7 +162,8 @@ def mistakes(assignment: AssignmentName, workers: Workers = None, isolation: Iso
     out.print(mistakes_table(rows))
     wrong = [r for r in rows if r.faults]
     out.print(
-        f"{len(loaded.mistakes)} mistakes and {len(loaded.alternatives)} alternative solutions; "
+        f"{len(loaded.mistakes)} mistake{'s' * (len(loaded.mistakes) != 1)} and {len(loaded.alternatives)} alternative "
+        f"solution{'s' * (len(loaded.alternatives) != 1)}; "
         + (
             f"[bold red]{len(wrong)} with a fault.[/]"
             if wrong
