@@ -18,7 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_utils.checking import Draw, Exercise, Form, Student, Unmet, add_contract, expect
+from course_utils.checking import (
+    Draw,
+    Exercise,
+    Form,
+    Student,
+    Unmet,
+    add_contract,
+    away_from_zero,
+    expect,
+    finite,
+    scalar,
+)
 
 # What these exercises ask you to write, and what would do it for you.
 FORBIDDEN = (
@@ -48,11 +59,6 @@ def sizes(draw: Draw) -> tuple[int, int, int]:
 def labels(draw: Draw, N: int, K: int) -> Tensor:
     """N labels in random order among which every class occurs."""
     return torch.cat([torch.arange(K), draw.integers(0, K, N - K)])[draw.permutation(N)]
-
-
-def away_from_zero(draw: Draw, *shape: int) -> Tensor:
-    """Numbers of random sign and of magnitude 0.5 to 2: a bias that cannot be overlooked."""
-    return draw.uniform(0.5, 2.0, *shape) * (draw.integers(0, 2, *shape) * 2 - 1)
 
 
 def problem(draw: Draw, shape: tuple[int, int, int] | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -115,16 +121,6 @@ def apart_from_mean(result: Any, expected: Tensor, *counts: int, name: str = "th
         if bool((got * factor - expected).norm() <= 1e-3 * expected.norm()):
             return got * factor
     return got
-
-
-def finite(result: Any, *shape: int, name: str = "the result") -> Tensor:
-    """A result of this shape and without NaN or infinity, as a tensor to compute with."""
-    return expect(result, name).shape(*shape).finite().tensor()
-
-
-def scalar(result: Any, name: str = "the loss") -> Tensor:
-    """A result that is one finite number, as a 0-d tensor."""
-    return finite(result, name=name)
 
 
 Slips = dict[str, Tensor]

@@ -27,7 +27,11 @@ from course_utils.checking import (
     Student,
     Unmet,
     add_contract,
+    apart_from_factor,
+    away_from_zero,
     expect,
+    finite,
+    scalar,
     unchanged_arguments,
 )
 
@@ -59,11 +63,6 @@ FORBIDDEN = (
 def sizes(draw: Draw, layers: int) -> list[int]:
     """The sizes [d, m1, …, K] of a network of so many layers; they all differ, so a mixed-up axis shows."""
     return [3 + size for size in draw.permutation(layers + 3)[: layers + 1].tolist()]
-
-
-def away_from_zero(draw: Draw, *shape: int) -> Tensor:
-    """Numbers of random sign and of magnitude 0.5 to 2, which cannot be overlooked."""
-    return draw.uniform(0.5, 2.0, *shape) * (draw.integers(0, 2, *shape) * 2 - 1)
 
 
 def labels(draw: Draw, N: int, K: int) -> Tensor:
@@ -172,28 +171,6 @@ def gradients_by_autograd(loss: Callable[[Layers], Tensor], layers: Layers) -> L
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------
-
-
-def finite(result: Any, *shape: int, name: str = "the result") -> Tensor:
-    """A result of this shape and without NaN or infinity, as a tensor to compute with."""
-    return expect(result, name).shape(*shape).finite().tensor()
-
-
-def scalar(result: Any, name: str = "the result") -> Tensor:
-    """A result that is one finite number, as a 0-d tensor."""
-    return finite(result, name=name)
-
-
-def apart_from_factor(result: Any, expected: Tensor, *factors: float, name: str = "the result") -> Tensor:
-    """`result` as a tensor, times one of the factors where that makes it the expected one.
-
-    A factor that a criterion of its own asks for, such as that of a mean, should not cost the others too.
-    """
-    got = expect(result, name).shape(*expected.shape).tensor()
-    for factor in (1.0, *factors):
-        if bool((got.double() * factor - expected).norm() <= 1e-3 * expected.norm()):
-            return got.double() * factor
-    return got
 
 
 def entry(result: Any, k: int, key: str, shape: Sequence[int], name: str) -> Tensor:

@@ -31,7 +31,9 @@ from course_utils.checking import (
     Student,
     Unmet,
     add_contract,
+    away_from_zero,
     expect,
+    finite,
     follows_slopes,
     prop,
     unchanged_arguments,
@@ -73,19 +75,9 @@ def distinct(draw: Draw, count: int, low: int) -> list[int]:
     return [low + k for k in draw.permutation(count + 2)[:count].tolist()]
 
 
-def away_from_zero(draw: Draw, *shape: int) -> Tensor:
-    """Numbers of random sign and of magnitude 0.5 to 2, which cannot be overlooked."""
-    return draw.uniform(0.5, 2.0, *shape) * (draw.integers(0, 2, *shape) * 2 - 1)
-
-
 def labels(draw: Draw, N: int, K: int) -> Tensor:
     """N labels in random order among which every class occurs where N is large enough."""
     return torch.cat([torch.arange(K), draw.integers(0, K, max(0, N - K))])[:N][draw.permutation(N)]
-
-
-def finite(result: Any, *shape: int, name: str = "the result") -> Tensor:
-    """A result of this shape and without NaN or infinity, as a tensor to compute with."""
-    return expect(result, name).shape(*shape).finite().tensor()
 
 
 def number(result: Any, name: str = "the result") -> float:

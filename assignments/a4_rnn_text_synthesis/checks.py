@@ -26,8 +26,12 @@ from course_utils.checking import (
     Student,
     Unmet,
     add_contract,
+    apart_from_factor,
+    away_from_zero,
     expect,
+    finite,
     prop,
+    scalar,
     unchanged_arguments,
 )
 
@@ -74,11 +78,6 @@ def sizes(draw: Draw) -> tuple[int, int, int]:
     """Numbers of steps T, characters K and units m, from 3 to 9; they always differ, so a mixed-up axis shows."""
     T, K, m = (3 + size for size in draw.permutation(7)[:3].tolist())
     return T, K, m
-
-
-def away_from_zero(draw: Draw, *shape: int) -> Tensor:
-    """Numbers of random sign and of magnitude 0.5 to 2, which cannot be overlooked."""
-    return draw.uniform(0.5, 2.0, *shape) * (draw.integers(0, 2, *shape) * 2 - 1)
 
 
 def letters(draw: Draw, count: int) -> list[str]:
@@ -177,28 +176,6 @@ def gradients_by_autograd(loss: Callable[[Params], Tensor], params: Params) -> P
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------
-
-
-def finite(result: Any, *shape: int, name: str = "the result") -> Tensor:
-    """A result of this shape and without NaN or infinity, as a tensor to compute with."""
-    return expect(result, name).shape(*shape).finite().tensor()
-
-
-def scalar(result: Any, name: str = "the loss") -> Tensor:
-    """A result that is one finite number, as a 0-d tensor."""
-    return finite(result, name=name)
-
-
-def apart_from_factor(result: Any, expected: Tensor, *factors: float, name: str = "the result") -> Tensor:
-    """`result` as a tensor, times one of the factors where that makes it the expected one.
-
-    A factor that a criterion of its own asks for, such as that of a mean, should not cost the others too.
-    """
-    got = expect(result, name).shape(*expected.shape).tensor()
-    for factor in (1.0, *factors):
-        if bool((got.double() * factor - expected).norm() <= 1e-3 * expected.norm()):
-            return got.double() * factor
-    return got
 
 
 def entry(result: Any, key: str, shape: Sequence[int], name: str) -> Tensor:

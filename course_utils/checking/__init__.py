@@ -10,11 +10,12 @@ A checks module defines exercises and their criteria:
 """
 
 from course_utils.checking.contract import add_contract, add_precision
-from course_utils.checking.draw import Draw, as_dtype, strided
+from course_utils.checking.draw import Draw, as_dtype, away_from_zero, strided
 from course_utils.checking.exercise import Criterion, Exercise, exercises_of, opaque_results
 from course_utils.checking.expect import Form, Nested, Opaque, expect, unchanged_arguments
 from course_utils.checking.notebook import checker
 from course_utils.checking.props import prop
+from course_utils.checking.results import apart_from_factor, finite, scalar
 from course_utils.checking.slopes import follows_slopes
 from course_utils.checking.student import LocalStudent, Student
 from course_utils.checking.unmet import CriterionFault, Unmet
@@ -41,15 +42,19 @@ __all__ = [
     "add_contract",
     "add_precision",
     "alternative",
+    "apart_from_factor",
     "as_dtype",
+    "away_from_zero",
     "checker",
     "exercises_of",
     "expect",
+    "finite",
     "follows_slopes",
     "judge_exercise",
     "mistake",
     "opaque_results",
     "prop",
+    "scalar",
     "strided",
     "unchanged_arguments",
     "variants_of",

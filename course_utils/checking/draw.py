@@ -76,6 +76,11 @@ class Draw:
         return torch.Generator().manual_seed(self.integer(0, 2**31))
 
 
+def away_from_zero(draw: Draw, *shape: int) -> Tensor:
+    """Numbers of random sign and of magnitude 0.5 to 2, which cannot be overlooked."""
+    return draw.uniform(0.5, 2.0, *shape) * (draw.integers(0, 2, *shape) * 2 - 1)
+
+
 def strided(tensor: Tensor) -> Tensor:
     """The same values in memory that is not contiguous: a view of every second column of a larger tensor."""
     if tensor.ndim == 0:

@@ -25,7 +25,6 @@ from assignments.a1_linear_classifiers.checks import (
     cross_entropy_gradients,
     cross_entropy_of,
     features,
-    finite,
     flipped,
     gradients_by_autograd,
     labels,
@@ -38,7 +37,6 @@ from assignments.a1_linear_classifiers.checks import (
     problem,
     random_horizontal_flip,
     random_images,
-    scalar,
     sizes,
     softmax,
     standardize,
@@ -47,7 +45,7 @@ from assignments.a1_linear_classifiers.checks import (
     training_arguments,
     whole_batches,
 )
-from course_utils.checking import Draw, Exercise, Student, add_precision, expect
+from course_utils.checking import Draw, Exercise, Student, add_precision, expect, finite, scalar
 
 LARGE = 690.0  # exp(690) and exp(−690) are still numbers, exp(2 · 690) is not
 

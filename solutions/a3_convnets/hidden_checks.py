@@ -33,7 +33,6 @@ from assignments.a3_convnets.checks import (
     SeparableConvBlock,
     augment,
     augmented,
-    away_from_zero,
     balanced_batches,
     batches_of,
     channels,
@@ -61,7 +60,6 @@ from assignments.a3_convnets.checks import (
     expect_field,
     expect_scores,
     fgsm,
-    finite,
     generator_of,
     im2col,
     kept,
@@ -95,7 +93,7 @@ from assignments.a3_convnets.checks import (
     uneven_labels,
     varied,
 )
-from course_utils.checking import Draw, Exercise, Form, Student, add_precision, expect, strided
+from course_utils.checking import Draw, Exercise, Form, Student, add_precision, away_from_zero, expect, finite, strided
 
 # --- Patches and columns ---------------------------------------------------------------------------------------------
 

@@ -28,9 +28,7 @@ from assignments.a4_rnn_text_synthesis.checks import (
     Truncated,
     Writing,
     adagrad_step,
-    apart_from_factor,
     attention,
-    away_from_zero,
     beam_search,
     build_vocabulary,
     cell,
@@ -43,7 +41,6 @@ from assignments.a4_rnn_text_synthesis.checks import (
     encode,
     entry,
     expect_shares,
-    finite,
     forward,
     gradients_of_size,
     gru,
@@ -69,7 +66,6 @@ from assignments.a4_rnn_text_synthesis.checks import (
     run,
     run_model,
     sample,
-    scalar,
     scaled,
     smooth_loss,
     states_of,
@@ -80,7 +76,16 @@ from assignments.a4_rnn_text_synthesis.checks import (
     vocabulary,
     written,
 )
-from course_utils.checking import Draw, Student, add_precision, expect
+from course_utils.checking import (
+    Draw,
+    Student,
+    add_precision,
+    apart_from_factor,
+    away_from_zero,
+    expect,
+    finite,
+    scalar,
+)
 
 # --- From characters to numbers --------------------------------------------------------------------------------------
 

@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
-from pathlib import Path
 from typing import Any
 
-import jupytext
 import pytest
 import torch
+from criteria_in_process import Criteria, unmet, with_variant
 
-from assignments.a1_linear_classifiers import checks
-from course_utils.checking import (
-    Alternative,
-    ExerciseResult,
-    LocalStudent,
-    Mistake,
-    exercises_of,
-    judge_exercise,
-    variants_of,
-)
-from solutions.a1_linear_classifiers import alternatives, hidden_checks, mistakes
+from course_utils.checking import Alternative, Mistake
 
-SOURCE = Path(inspect.getfile(hidden_checks)).with_name("a1_linear_classifiers.py")
-EXERCISES = exercises_of(checks)
-MISTAKES = [v for v in variants_of(mistakes) if isinstance(v, Mistake)]
-ALTERNATIVES = [v for v in variants_of(alternatives) if isinstance(v, Alternative)]
+CRITERIA = Criteria("a1_linear_classifiers")
+EXERCISES, MISTAKES, ALTERNATIVES = CRITERIA.exercises, CRITERIA.mistakes, CRITERIA.alternatives
+judged = CRITERIA.judged
 SECRETS = [f"secret {k}" for k in range(5)]
 
 
 @pytest.fixture(scope="module")
 def reference() -> dict[str, Any]:
-    """The reference solution: the notebook's exercise cells, and nothing of its experiments."""
-    namespace: dict[str, Any] = {"torch": torch}
-    for cell in jupytext.read(SOURCE).cells:
-        if "exercise" in cell.metadata:
-            exec(compile(cell.source, f"<{cell.metadata['exercise']}>", "exec"), namespace)
-    return namespace
-
-
-def judged(exercise: str, namespace: dict[str, Any], secret: str) -> ExerciseResult:
-    return judge_exercise(EXERCISES[exercise], LocalStudent(namespace), secret)
-
-
-def unmet(result: ExerciseResult) -> dict[str, str]:
-    return {c.criterion.name: c.message for c in result.criteria if not c.passed}
+    """The reference solution."""
+    return CRITERIA.reference()
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
@@ -55,9 +30,8 @@ def test_reference_meets_every_criterion(exercise: str, secret: str, reference: 
 
 @pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
 def test_alternative_gets_full_marks(variant: Alternative) -> None:
-    solution = variant.solution() if inspect.isclass(variant.solution) else variant.solution
     for secret in SECRETS:
-        assert unmet(judged(variant.exercise, {variant.exercise: solution}, secret)) == {}
+        assert unmet(judged(variant.exercise, with_variant({}, variant), secret)) == {}
 
 
 @pytest.mark.parametrize("variant", MISTAKES, ids=lambda v: v.name)

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jupytext
 import pytest
 import torch
 import torch.nn.functional as F
+from criteria_in_process import Criteria, unmet, with_variant
 
-from assignments.a2_k_layer_networks import checks
-from course_utils.checking import (
-    Alternative,
-    ExerciseResult,
-    LocalStudent,
-    Mistake,
-    exercises_of,
-    judge_exercise,
-    opaque_results,
-    variants_of,
-)
-from solutions.a2_k_layer_networks import alternatives, hidden_checks, mistakes
+from course_utils.checking import Alternative, Mistake
+from solutions.a2_k_layer_networks import alternatives
 
-SOURCE = Path(inspect.getfile(hidden_checks)).with_name("a2_k_layer_networks.py")
-EXERCISES = exercises_of(checks)
-OPAQUE = opaque_results(EXERCISES.values())
-MISTAKES = [v for v in variants_of(mistakes) if isinstance(v, Mistake)]
-ALTERNATIVES = [v for v in variants_of(alternatives) if isinstance(v, Alternative)]
+CRITERIA = Criteria("a2_k_layer_networks")
+EXERCISES, MISTAKES, ALTERNATIVES = CRITERIA.exercises, CRITERIA.mistakes, CRITERIA.alternatives
+judged = CRITERIA.judged
 SECRETS = [f"secret {k}" for k in range(3)]
 GENERAL = {  # which many exercises share, so that some have mistakes against them and others need none
     "any_shape",
@@ -49,21 +36,8 @@ PASSES = {
 
 @pytest.fixture(scope="module")
 def reference() -> dict[str, Any]:
-    """The reference solution: the notebook's exercise cells, and nothing of its experiments."""
-    namespace: dict[str, Any] = {}
-    for cell in jupytext.read(SOURCE).cells:
-        setup = cell.metadata.get("setup") and "checker" not in cell.source
-        if "exercise" in cell.metadata or setup or (cell.cell_type == "code" and "import torch\n" in cell.source):
-            exec(compile(cell.source, f"<{cell.metadata.get('exercise', 'setup')}>", "exec"), namespace)
-    return namespace
-
-
-def judged(exercise: str, namespace: dict[str, Any], secret: str) -> ExerciseResult:
-    return judge_exercise(EXERCISES[exercise], LocalStudent(namespace, OPAQUE), secret)
-
-
-def unmet(result: ExerciseResult) -> dict[str, str]:
-    return {c.criterion.name: c.message for c in result.criteria if not c.passed}
+    """The reference solution."""
+    return CRITERIA.reference()
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
@@ -74,15 +48,14 @@ def test_reference_meets_every_criterion(exercise: str, secret: str, reference: 
 
 @pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
 def test_alternative_gets_full_marks(variant: Alternative, reference: dict[str, Any]) -> None:
-    solution = variant.solution() if inspect.isclass(variant.solution) else variant.solution
     for secret in SECRETS:
-        assert unmet(judged(variant.exercise, {**reference, variant.exercise: solution}, secret)) == {}
+        assert unmet(judged(variant.exercise, with_variant(reference, variant), secret)) == {}
 
 
 @pytest.mark.parametrize("variant", MISTAKES, ids=lambda v: f"{v.exercise}.{v.name}")
 def test_mistake_fails_exactly_what_it_breaks(variant: Mistake, reference: dict[str, Any]) -> None:
     for secret in SECRETS[:2]:
-        result = judged(variant.exercise, {**reference, variant.exercise: variant.solution}, secret)
+        result = judged(variant.exercise, with_variant(reference, variant), secret)
         assert set(unmet(result)) == set(variant.caught_by)
         assert result.score < result.max_score
 
@@ -108,9 +81,9 @@ def test_the_notebook_states_the_points_there_are() -> None:
     exercises, bonus = (
         sum(e.max_score for e in EXERCISES.values() if e.bonus is is_bonus) for is_bonus in (False, True)
     )
-    written = sum(cell.metadata.get("points", 0) for cell in jupytext.read(SOURCE).cells)
+    written = sum(cell.metadata.get("points", 0) for cell in jupytext.read(CRITERIA.source).cells)
     text = f"bring {exercises:g} points, the written questions {written:g}, and the bonus exercises up to {bonus:g} on"
-    assert text in " ".join(SOURCE.read_text(encoding="utf-8").replace("\n#", " ").split())
+    assert text in " ".join(CRITERIA.source.read_text(encoding="utf-8").replace("\n#", " ").split())
 
 
 def test_only_mistakes_that_fail_the_same_criteria_share_their_words() -> None:
@@ -279,6 +252,6 @@ def test_a_wrong_forward_pass_costs_the_backward_pass_little(
     exercise: str, variant: Mistake, reference: dict[str, Any]
 ) -> None:
     """Even before the judge puts the reference in the forward pass's place, most of the points are there."""
-    result = judged(exercise, {**reference, variant.exercise: variant.solution}, SECRETS[0])
+    result = judged(exercise, with_variant(reference, variant), SECRETS[0])
     if variant.name not in CACHE_LOST:
         assert result.score >= 0.4 * result.max_score, unmet(result)

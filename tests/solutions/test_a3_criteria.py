@@ -7,32 +7,23 @@ from typing import Any
 
 import pytest
 import torch
+from criteria_in_process import Criteria, unmet, with_variant
 from torch import nn
 
 from assignments.a3_convnets import checks
-from autograder.assignment import load_assignment
-from course_utils.checking import (
-    Alternative,
-    ExerciseResult,
-    LocalStudent,
-    Mistake,
-    judge_exercise,
-    opaque_results,
-    variants_of,
-)
-from solutions.a3_convnets import alternatives, mistakes
+from course_utils.checking import Alternative, Mistake
 
-EXERCISES = load_assignment("a3_convnets").exercises
-MISTAKES = [v for v in variants_of(mistakes) if isinstance(v, Mistake)]
-ALTERNATIVES = [v for v in variants_of(alternatives) if isinstance(v, Alternative)]
+CRITERIA = Criteria("a3_convnets")
+EXERCISES, MISTAKES, ALTERNATIVES = CRITERIA.exercises, CRITERIA.mistakes, CRITERIA.alternatives
+judged = CRITERIA.judged
 CLASSES = ("ConvBlock", "ResidualBlock", "ConvNet", "InceptionBlock", "SeparableConvBlock")
 SECRETS = [f"secret {k}" for k in range(2)]
 
 
 @pytest.fixture(scope="module")
 def reference() -> dict[str, Any]:
-    """The reference solution: setup and exercise cells of the notebook."""
-    return load_assignment("a3_convnets").reference()
+    """The reference solution."""
+    return CRITERIA.reference()
 
 
 @pytest.fixture(autouse=True)
@@ -40,14 +31,6 @@ def gradients_are_recorded() -> Iterator[None]:
     """A mistake may switch them off."""
     yield
     torch.set_grad_enabled(True)
-
-
-def judged(exercise: str, namespace: dict[str, Any], secret: str) -> ExerciseResult:
-    return judge_exercise(EXERCISES[exercise], LocalStudent(namespace, opaque_results(EXERCISES.values())), secret)
-
-
-def unmet(result: ExerciseResult) -> dict[str, str]:
-    return {c.criterion.name: c.message for c in result.criteria if not c.passed}
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
@@ -59,13 +42,12 @@ def test_reference_meets_every_criterion(exercise: str, secret: str, reference: 
 @pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
 def test_alternative_gets_full_marks(variant: Alternative, reference: dict[str, Any]) -> None:
     for secret in SECRETS:
-        namespace = {**reference, variant.exercise: variant.solution}
-        assert unmet(judged(variant.exercise, namespace, secret)) == {}
+        assert unmet(judged(variant.exercise, with_variant(reference, variant), secret)) == {}
 
 
 @pytest.mark.parametrize("variant", MISTAKES, ids=lambda v: v.name)
 def test_mistake_fails_exactly_what_it_breaks(variant: Mistake, reference: dict[str, Any]) -> None:
-    result = judged(variant.exercise, {**reference, variant.exercise: variant.solution}, SECRETS[0])
+    result = judged(variant.exercise, with_variant(reference, variant), SECRETS[0])
     assert set(unmet(result)) == set(variant.caught_by)
     assert 0 < result.score < result.max_score
 

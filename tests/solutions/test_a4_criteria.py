@@ -6,56 +6,31 @@ import ast
 import inspect
 import linecache
 from collections import namedtuple
-from pathlib import Path
 from typing import Any
 
-import jupytext
 import pytest
 import torch
 import torch.nn.functional as F
+from criteria_in_process import Criteria, unmet, with_variant
 
 from assignments.a4_rnn_text_synthesis import checks
 from autograder.rules import Source, read
 from autograder.variant_programs import program_of
-from course_utils.checking import (
-    Alternative,
-    ExerciseResult,
-    LocalStudent,
-    Mistake,
-    exercises_of,
-    judge_exercise,
-    opaque_results,
-    variants_of,
-)
+from course_utils.checking import Alternative, Mistake
 from course_utils.checking.ready_made import ready_made_calls
-from solutions.a4_rnn_text_synthesis import alternatives, hidden_checks, mistakes
+from solutions.a4_rnn_text_synthesis import alternatives
 
-SOURCE = Path(inspect.getfile(hidden_checks)).with_name("a4_rnn_text_synthesis.py")
-EXERCISES = exercises_of(checks)
-OPAQUE = opaque_results(EXERCISES.values())
-MISTAKES = [v for v in variants_of(mistakes) if isinstance(v, Mistake)]
-ALTERNATIVES = [v for v in variants_of(alternatives) if isinstance(v, Alternative)]
+CRITERIA = Criteria("a4_rnn_text_synthesis")
+EXERCISES, MISTAKES, ALTERNATIVES = CRITERIA.exercises, CRITERIA.mistakes, CRITERIA.alternatives
+judged = CRITERIA.judged
 SECRETS = [f"secret {k}" for k in range(3)]
 MODULES = ("CharLSTM", "CausalSelfAttention")
 
 
 @pytest.fixture(scope="module")
 def reference() -> dict[str, Any]:
-    """The reference solution: the notebook's exercise cells, and nothing of its experiments."""
-    namespace: dict[str, Any] = {}
-    for cell in jupytext.read(SOURCE).cells:
-        setup = cell.metadata.get("setup") and "checker" not in cell.source
-        if "exercise" in cell.metadata or setup or (cell.cell_type == "code" and "import torch\n" in cell.source):
-            exec(compile(cell.source, f"<{cell.metadata.get('exercise', 'setup')}>", "exec"), namespace)
-    return namespace
-
-
-def judged(exercise: str, namespace: dict[str, Any], secret: str) -> ExerciseResult:
-    return judge_exercise(EXERCISES[exercise], LocalStudent(namespace, OPAQUE), secret)
-
-
-def unmet(result: ExerciseResult) -> dict[str, str]:
-    return {c.criterion.name: c.message for c in result.criteria if not c.passed}
+    """The reference solution."""
+    return CRITERIA.reference()
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
@@ -66,10 +41,8 @@ def test_reference_meets_every_criterion(exercise: str, secret: str, reference: 
 
 @pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
 def test_alternative_gets_full_marks(variant: Alternative, reference: dict[str, Any]) -> None:
-    callable_object = inspect.isclass(variant.solution) and "__call__" in vars(variant.solution)
-    solution = variant.solution() if callable_object else variant.solution
     for secret in SECRETS:
-        assert unmet(judged(variant.exercise, {**reference, variant.exercise: solution}, secret)) == {}
+        assert unmet(judged(variant.exercise, with_variant(reference, variant), secret)) == {}
 
 
 @pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
@@ -122,7 +95,7 @@ def test_what_the_text_forbids_is_refused(code: str, exercise: str) -> None:
 @pytest.mark.parametrize("variant", MISTAKES, ids=lambda v: f"{v.exercise}.{v.name}")
 def test_mistake_fails_exactly_what_it_breaks(variant: Mistake, reference: dict[str, Any]) -> None:
     for secret in SECRETS[:2]:
-        result = judged(variant.exercise, {**reference, variant.exercise: variant.solution}, secret)
+        result = judged(variant.exercise, with_variant(reference, variant), secret)
         assert set(unmet(result)) == set(variant.caught_by)
         assert result.score < result.max_score
 
@@ -290,5 +263,5 @@ HOPELESS = {"cell_and_state_swapped", "only_indices", "softmax_twice", "logits_o
 def test_a_wrong_forward_pass_costs_the_backward_pass_little(variant: Mistake, reference: dict[str, Any]) -> None:
     """Even before the judge puts the reference in the forward pass's place, most of the points are there."""
     exercise = BACKWARD[variant.exercise]
-    result = judged(exercise, {**reference, variant.exercise: variant.solution}, SECRETS[0])
+    result = judged(exercise, with_variant(reference, variant), SECRETS[0])
     assert result.score >= 0.4 * result.max_score, unmet(result)
