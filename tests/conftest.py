@@ -1,16 +1,40 @@
-"""What all tests share: one thread, and one jail for the tests that need one."""
+"""What all tests share: one thread, one jail for the tests that need one, one browser."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 
 torch.set_num_threads(1)
-sys.path.insert(0, str(Path(__file__).parent / "autograder"))
+for shared in ("autograder", "browser"):
+    sys.path.insert(0, str(Path(__file__).parent / shared))
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, headless."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert program, "Chromium is needed for the browser tests (Debian, Ubuntu: apt install chromium)."
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT, start_lab
+from lab_process import start_lab
 from playwright.sync_api import Browser, Page, expect
 
 from autograder.assignment import load_assignment
@@ -18,6 +18,7 @@ WRONG = """def softmax(scores):
     e = torch.exp(scores - scores.max())
     return e / e.sum(0)
 """
+ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from conftest import ROOT, start_lab
+from lab_process import start_lab
 from playwright.sync_api import Browser, Page, expect
 
 from autograder.assignment import load_assignment
@@ -17,6 +18,7 @@ from autograder.gradebook import open_gradebook
 from autograder.simulated_class import simulated_class
 
 NAME, EXERCISE, QUESTION = "a1_linear_classifiers", "softmax", "scores_gradient"
+ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
 
 
