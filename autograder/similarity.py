@@ -2,7 +2,8 @@
 
 Code is compared without comments, docstrings, layout, names of variables, and what the released notebook already had;
 in tokens, by the share that one longest common subsequence covers (RapidFuzz's Indel similarity).  Right solutions of a
-short exercise are alike by nature, so what counts is by how much two are more alike than two of this class as a rule.
+short exercise are alike by nature, so what counts is by how much two are more alike than two of this class as a rule,
+and whether they have exercises the same that hardly any other two have.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ SUSPICIOUS = 0.75  # of the way from the class's rule to identical
 OUTLYING = 3.0  # times the distance between the quartiles of all pairs, above the upper one
 MAX_PAIRS = 40
 FIRST_SYMBOL = 0x100
+SAME = 0.98  # similarity of what is the same but for a slip of the pen
+RARE = 0.02  # of the class's pairs: an exercise that so few have the same was hardly written twice
+SAME_EXERCISES = 3  # such exercises that make a pair suspicious, whatever the others are
 CLOSE = 1e-6  # of scores, which come from single precision
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
@@ -144,7 +148,7 @@ def suspiciously_alike(code: Mapping[str, Mapping[str, str]], released: Mapping[
     """
     students = sorted(code)
     count = len(students)
-    excess, weight = np.zeros((count, count)), np.zeros((count, count))
+    excess, weight, copied = (np.zeros((count, count)) for _ in range(3))
     similar: dict[str, np.ndarray] = {}
     for exercise, skeleton in released.items():
         own = [tokens(normalised(code[s].get(exercise, ""), skeleton)) for s in students]
@@ -162,6 +166,9 @@ def suspiciously_alike(code: Mapping[str, Mapping[str, str]], released: Mapping[
         excess += shared * np.clip((similarity - rule) / (1 - rule), 0, None)
         weight += shared
         similar[exercise] = np.where(both, similarity, np.nan)
+        same = both & (similarity >= SAME)
+        if same[np.triu(both, 1)].mean() <= RARE:
+            copied += same
     with np.errstate(invalid="ignore", divide="ignore"):
         score = np.where(weight >= ENOUGH_IN_ALL, excess / weight, 0.0)
     compared = score[np.triu(weight >= ENOUGH_IN_ALL, 1)]
@@ -169,7 +176,8 @@ def suspiciously_alike(code: Mapping[str, Mapping[str, str]], released: Mapping[
         return []
     lower, upper = np.percentile(compared, (25, 75))
     limit = min(max(SUSPICIOUS, upper + OUTLYING * (upper - lower)), 1 - CLOSE)
-    pairs = [(i, j) for i, j in zip(*np.nonzero(np.triu(score >= limit, 1)), strict=True)]
+    listed = (score >= limit) | (copied >= SAME_EXERCISES)
+    pairs = [(i, j) for i, j in zip(*np.nonzero(np.triu(listed, 1)), strict=True)]
     pairs.sort(key=lambda pair: (-score[pair], pair))
     return [
         _pair(

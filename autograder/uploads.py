@@ -139,7 +139,9 @@ class _Reader:
             if moodle := MOODLE.fullmatch(part):
                 return Owner("Moodle", moodle["user"], moodle["name"])
         canvas = CANVAS.fullmatch(name.name)
-        if canvas and len(name.parts) == 1:  # Canvas makes no folders
+        if (
+            canvas and len(name.parts) <= 2
+        ):  # Canvas makes no folders, but who unpacks a download and packs it again does
             return Owner("Canvas", canvas["user"], canvas["name"], bool(canvas["late"]), int(canvas["upload"]))
         folders = [p for p in name.parts[:-1] if p not in (self.assignment, "submitted", "/", "..", ".")]
         candidate = folders[0] if folders else name.stem

@@ -81,6 +81,16 @@ def test_canvas_knows_better_than_a_students_clock(tmp_path: Path, course: Path)
     assert {s: e.days_late for s, e in read_collected(course, NAME).items()} == {"anna": 0, "ben": 3, "cleo": 1}
 
 
+def test_a_canvas_download_packed_again_in_a_folder(tmp_path: Path, course: Path) -> None:
+    members = (
+        ("submissions/a_11_1_x.ipynb", b"a"),
+        ("submissions/b_LATE_12_2_x.ipynb", b"b"),
+        ("__MACOSX/._a_11_1_x.ipynb", b""),
+    )
+    done = collect([pack(tmp_path / "submissions.zip", *members)], NAME, course, SETTINGS, ROSTER)
+    assert handed_in(course) == {"anna": b"a", "ben": b"b"} and done.refused == [] and len(done.late) == 1
+
+
 def test_without_a_roster_canvas_names_are_ids(tmp_path: Path, course: Path) -> None:
     unpacked = tmp_path / "submissions"
     put(unpacked / "åberganna_11_5001_a1.ipynb", b"a")

@@ -66,6 +66,19 @@ def test_a_copy_with_a_line_changed_is_found() -> None:
     assert found.students == ("s5", "thief") and 0.75 < found.score < 1
 
 
+def test_a_few_exercises_copied_are_found_among_many() -> None:
+    names = [f"part{k}" for k in range(8)]
+    code = {f"s{k}": {n: solution(100 * k + j) for j, n in enumerate(names)} for k in range(12)}
+    released = dict.fromkeys(names, RELEASED)
+    assert suspiciously_alike(code, released) == []
+    thief = {n: solution(5000 + j) for j, n in enumerate(names)}
+    three = {n: solution(400 + j, ("left", "right", "out")) for j, n in enumerate(names[:3])}
+    (found,) = suspiciously_alike({**code, "thief": {**thief, **three}}, released)
+    assert found.students == ("s4", "thief") and list(found.exercises)[:3] == names[:3]
+    two = dict(list(three.items())[:2])
+    assert suspiciously_alike({**code, "thief": {**thief, **two}}, released) == []
+
+
 def test_what_the_whole_class_writes_alike_says_nothing() -> None:
     same = {f"s{k}": {"mean_of": solution(1), "other": solution(2)} for k in range(8)}
     assert suspiciously_alike(same, RELEASED_CELLS) == []
