@@ -2270,9 +2270,9 @@ draw_race(raced)
 # %% [markdown]
 # What a recurrent network is given for nothing is *order*: the last character is the last one, because it came last. To
 # attention the past is a heap; which vector belongs to which place, and that the near places matter most, it must learn
-# from the text. Its steps are the dearest too. In a race of seconds, with one block, it pays for that. It has its day
-# where there is more of everything: blocks, text, and processors, for it can read all places at once, while a recurrent
-# network waits for every single step.
+# from the text. Its steps are the dearest too. In a race of seconds, or of a minute, with one block, it pays for that.
+# It has its day where there is more of everything: blocks, text, and processors, for it can read all places at once,
+# while a recurrent network waits for every single step.
 
 # %% [markdown]
 # ## 7.3 The likeliest text
