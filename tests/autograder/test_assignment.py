@@ -169,3 +169,14 @@ def test_the_courses_own_assignments_load_and_their_reference_gets_full_marks(na
     for exercise in loaded.exercises.values():
         result = judge_exercise(exercise, LocalStudent(namespace), "any secret")
         assert [c.criterion.name for c in result.criteria if not c.passed] == []
+
+
+def test_the_variants_of_some_exercises(tmp_path: Path) -> None:
+    tiny = load_assignment(NAME, write_tiny_assignment(tmp_path))
+    only = tiny.with_variants_of(["double"])
+    assert [v.name for v in (*only.mistakes, *only.alternatives)] == ["squares", "multiplies"]
+    none = tiny.with_variants_of(["halve"])
+    assert none.mistakes == none.alternatives == ()
+    assert none.exercises == tiny.exercises
+    with pytest.raises(CourseError, match=r"no exercise 'doubel'; there are: double, halve\. Did you mean double\?"):
+        tiny.with_variants_of(["doubel"])
