@@ -704,7 +704,8 @@ def squared_in_place(X, y, layers, lam):
 @mistake(
     "cost",
     caught_by="keeps_precision",
-    says="The scores are converted to float32 before the loss is taken; float64 inputs keep their digits.",
+    says="Part of the cost is computed in float32 (the scores converted, or a sum collected in a float32 tensor); "
+    "float64 inputs keep their digits.",
 )
 def loss_in_float32(X, y, layers, lam):
     loss = F.cross_entropy(_forward(X, layers)[0].float(), y).to(X.dtype)
@@ -727,7 +728,8 @@ def shifted_by_the_largest_of_all(X, y, layers, lam):
 @mistake(
     "cost",
     caught_by="keeps_precision",
-    says="The sum of the squares is collected in a float32 tensor; float64 inputs keep their digits.",
+    says="Part of the cost is computed in float32 (the scores converted, or a sum collected in a float32 tensor); "
+    "float64 inputs keep their digits.",
 )
 def squares_summed_in_float32(X, y, layers, lam):
     total = torch.zeros(1, dtype=torch.float32)
@@ -1044,7 +1046,7 @@ def weights_scaled_in_place(y, layers, cache, lam):
 @mistake(
     "backward",
     caught_by="keeps_precision",
-    says="The gradients are computed in float32 and converted back; float64 inputs keep their digits.",
+    says="Gradients or probabilities are computed in float32 and converted back; float64 inputs keep their digits.",
 )
 def gradients_in_float32(y, layers, cache, lam):
     low = [{k: v.float() for k, v in layer.items()} for layer in layers]
@@ -1105,7 +1107,7 @@ def gradients_squeezed(y, layers, cache, lam):
 @mistake(
     "backward",
     caught_by="keeps_precision",
-    says="The probabilities are computed in float32 and converted back; float64 inputs keep their digits.",
+    says="Gradients or probabilities are computed in float32 and converted back; float64 inputs keep their digits.",
 )
 def probabilities_in_float32(y, layers, cache, lam):
     inputs, scores = cache
