@@ -1536,38 +1536,6 @@ def parameters_without_gradient(model: nn.Module, images: Tensor, training: bool
     return silent
 
 
-@prop
-def idle_layers(model: nn.Module, images: Tensor) -> list[str]:
-    """Changing the parameters of one layer after another."""
-    used = set()
-    for training in (False, True):
-        model.train(training)
-        model.zero_grad()
-        out = model(images.clone())
-        if out.requires_grad:
-            (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)).sum().backward()
-        for name, layer in model.named_modules():
-            gradients = [p.grad for p in layer.parameters(recurse=False) if p.grad is not None]
-            if any(bool((g != 0).any()) for g in gradients):
-                used.add(name)
-    idle = []
-    model.eval()
-    for name, layer in model.named_modules():
-        own = list(layer.parameters(recurse=False))
-        if not own or name in used:
-            continue
-        with torch.no_grad():
-            before, kept = model(images.clone()), [value.clone() for value in own]
-            for value in own:
-                value.mul_(-1.5).add_(0.3)
-            same = torch.equal(model(images.clone()), before)
-            for value, old in zip(own, kept, strict=True):
-                value.copy_(old)
-        if same:
-            idle.append(f"{type(layer).__name__} {', '.join(str(tuple(value.shape)) for value in own[:2])}")
-    return idle
-
-
 # --- Modules: what they should compute -------------------------------------------------------------------------------
 
 Weights = dict[str, Any]
@@ -2014,20 +1982,6 @@ def net_layers_are_registered(student: Student, draw: Draw) -> None:
     expect(found).all(found["differed"], "two nets with different parameters give the same scores")
     text = "with the same state dict two nets give different scores: a layer stands in a plain list"
     expect(found).all(found["agree"], text)
-
-
-@ConvNet.criterion(points=0.25, contract=True)
-def every_layer_is_used(student: Student, draw: Draw) -> None:
-    """Every layer that is registered is used: with other parameters of it the scores are others."""
-    model, idle = conv_net(student, draw, 4), set()
-    for k in range(3):  # for some parameters a layer of ReLUs may give nothing but zeros
-        student.prop(settle, model, draw.integer(0, 2**31), pictures(draw, 3))
-        found = {str(layer) for layer in student.prop(idle_layers, model, pictures(draw, 3))}
-        idle = found if k == 0 else idle & found
-        if not idle:
-            return
-    text = f"a layer is registered and counted but makes no difference to the scores: {', '.join(sorted(idle)[:3])}"
-    expect(model).all(False, text)
 
 
 @ConvNet.criterion(points=0.5, contract=True, name="gradients_reach_every_layer")

@@ -1602,7 +1602,7 @@ check("ResidualBlock")
 #
 # - It takes $(N, 3, 32, 32)$ and returns $(N, \texttt{n\_classes})$ scores, without softmax, also for $N = 1$.
 # - In evaluation mode the scores of an image do not depend on the other images of the batch.
-# - Every layer that is used is registered, and every one that is registered is used.
+# - Every layer that is used is registered. (One that is registered and never used counts, and learns nothing.)
 # - At most 300,000 parameters in all, for ten classes.
 #
 # What has proved itself: at first few channels and many pixels, later many channels and few pixels, twice as many

@@ -1938,17 +1938,6 @@ class LayersInAPlainList(SmallNet):
 
 @mistake(
     "ConvNet",
-    caught_by="every_layer_is_used",
-    says="A layer is made in `__init__` and never called in `forward`. It counts as parameters and learns nothing.",
-)
-class LayerNeverCalled(SmallNet):
-    def __init__(self, n_classes):
-        super().__init__(n_classes)
-        self.more = nn.Linear(12, 12)
-
-
-@mistake(
-    "ConvNet",
     caught_by="at_most_300k_parameters",
     says="The fully connected layer has far too many weights: the net has more than 300,000 parameters. Pool first.",
 )

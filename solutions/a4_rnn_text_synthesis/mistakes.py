@@ -650,27 +650,6 @@ def only_indices(params, inputs, targets, h0):
 
 @mistake(
     "rnn_forward",
-    caught_by="rows_of_another_dtype",
-    says="One-hot rows are multiplied with U as they are. Where they have another float dtype, PyTorch refuses that: "
-    "`inputs.to(U.dtype)` first.",
-)
-def rows_as_they_are(params, inputs, targets, h0):
-    x = inputs if inputs.ndim == 1 else inputs @ torch.eye(len(params["c"]), dtype=h0.dtype)
-    return _forward(params, x, targets, h0)
-
-
-@mistake(
-    "rnn_forward",
-    caught_by="rows_of_another_dtype",
-    says="The results have the dtype of the one-hot rows. It is the parameters' dtype that counts.",
-)
-def dtype_of_the_rows(params, inputs, targets, h0):
-    loss, h, cache = _forward(params, inputs, targets, h0)
-    return (loss, h, cache) if inputs.ndim == 1 else (loss.to(inputs.dtype), h.to(inputs.dtype), cache)
-
-
-@mistake(
-    "rnn_forward",
     caught_by="large_logits",
     says="−log(softmax) overflows: exp of a logit of thousands is infinite, and log of a probability of 0 too. Use "
     "log_softmax or F.cross_entropy.",
@@ -2915,19 +2894,7 @@ def perplexity_as_tensor(model, indices):
 
 @mistake(
     "perplexity",
-    caught_by="mode_is_left",
-    says="The model is put into evaluation mode and left there. Whoever goes on training it does not expect that: "
-    "remember `model.training` and put it back.",
-)
-def left_in_eval_mode(model, indices):
-    if hasattr(model, "eval"):
-        model.eval()
-    return math.exp(_nats(model, indices) / (len(indices) - 1))
-
-
-@mistake(
-    "perplexity",
-    caught_by=("any_callable_of_that_form", "mode_is_left"),
+    caught_by="any_callable_of_that_form",
     says="`model.eval()` is called, but the model may be any callable of CharLSTM's form.",
 )
 def only_for_modules(model, indices):
