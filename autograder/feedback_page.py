@@ -25,7 +25,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from autograder.atomic_write import atomic_write
-from autograder.harmless import PICTURES, harmless_outputs
+from autograder.harmless import PICTURES, harmless_outputs, split_answer
 
 TEMPLATES = Path(__file__).parent / "templates"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -152,8 +152,16 @@ def make_page(notebook: Path, page: Path, student: str, marks: Marks) -> None:
         elif role == "experiment":
             figures += _figures(name, cell)
         elif role == "written":
-            comment = _comment(name, marks)
-            answers.append({"name": name, "mark": known.get(name), "answer": words(cell.source), "comment": comment})
+            answer, pictures = split_answer(cell.source, cell.get("attachments"))
+            answers.append(
+                {
+                    "name": name,
+                    "mark": known.get(name),
+                    "answer": words(answer),
+                    "pictures": pictures,
+                    "comment": _comment(name, marks),
+                }
+            )
     counted = [m for m in marks.cells if m.max_points]
     text = _template().render(
         policy=POLICY,

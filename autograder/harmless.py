@@ -85,6 +85,18 @@ def harmless_answer(text: str, attachments: object) -> tuple[str, dict[str, dict
     return "\n\n".join([text, *(f"![Picture {k}](attachment:{name})" for k, name in enumerate(kept, 1))]), kept
 
 
+def split_answer(text: str, attachments: object) -> tuple[str, list[str]]:
+    """An answer's text and its pictures as data URIs, for a page that shows no picture which Markdown names."""
+    pictures: list[str] = []
+    known = attachments if isinstance(attachments, dict) else {}
+    for bundle in known.values():
+        for kind, signature in PICTURES.items():
+            picture = _picture(bundle.get(kind), signature) if isinstance(bundle, dict) else None
+            if picture:
+                pictures.append(f"data:{kind};base64,{picture}")
+    return _ATTACHED.sub("", text), pictures
+
+
 def harmless_outputs(outputs: object) -> list[Any]:
     """The outputs of a cell reduced to pictures and plain text."""
     kept: list[Any] = []

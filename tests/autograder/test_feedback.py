@@ -16,6 +16,7 @@ from autograder.feedback import ENOUGH, make_feedback
 from autograder.feedback_page import POLICY, TABLE, clean, words
 from autograder.grade import released_notebook
 from autograder.gradebook import open_gradebook
+from autograder.harmless import harmless_answer
 from autograder.rebuild import rebuild
 from autograder.record import answered, record
 from autograder.submission import Submission
@@ -142,6 +143,25 @@ def test_words_of_a_student_stay_words(text: str) -> None:
     assert not shown.select("script, img, style, iframe, b")
     assert not [a for t in shown.find_all(True) for a in t.attrs if a.startswith("on") or a == "style"]
     assert all(t["href"].startswith(("http:", "https:", "mailto:")) for t in shown.select("[href]"))
+
+
+def test_a_picture_in_an_answer_is_shown_below_it(course: Course) -> None:
+    graded = course.folder / "autograded" / "student1" / NAME / f"{NAME}.ipynb"
+    before = graded.read_text()
+    notebook = nbformat.reads(before, as_version=4)
+    (answer,) = (c for c in notebook.cells if c.metadata.get("course", {}).get("role") == "written")
+    answer.source, answer.attachments = harmless_answer(
+        "By hand: ![my page](attachment:page.png)",
+        {"page.png": {"image/png": PICTURE}, "x.svg": {"image/svg+xml": "<svg/>"}},
+    )
+    graded.write_text(nbformat.writes(notebook))
+    try:
+        make_feedback(course, NAME, workers=1, force=True)
+        shown = parsed(course, "student1").find(id="why_double")
+        assert [t["src"] for t in shown.find_all("img")] == [f"data:image/png;base64,{PICTURE}"]
+        assert "By hand: (picture 1, below)" in shown.get_text() and "attachment:" not in shown.get_text()
+    finally:
+        graded.write_text(before)
 
 
 def test_formulas_are_set_without_a_script() -> None:
