@@ -12,7 +12,7 @@ demo: $(STAMP) system
 
 test: $(STAMP) system lint
 	$(BIN)/autograder build --check
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

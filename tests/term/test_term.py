@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "a1_linear_classifiers"
 SIZE = int(os.environ.get("COURSE_TERM_SIZE", "6"))
 SCREENSHOTS = ROOT / "build" / "screenshots"
+pytestmark = pytest.mark.xdist_group("term")  # one process walks through it, once
 MISSING = "zoe"  # who never hands in
 PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
@@ -292,8 +293,8 @@ def test_peer_review_gives_everybody_reports_of_others(term: Term) -> None:
 
 
 def test_every_exported_number_follows_from_its_lines(term: Term) -> None:
-    marks = term.table(f"exported/{NAME}_csv.csv")
-    lines = term.table(f"exported/{NAME}_csv_trace.csv")
+    marks = term.table(f"exported/{NAME}_marks.csv")
+    lines = term.table(f"exported/{NAME}_marks_trace.csv")
     assert sorted(row["student"] for row in marks) == sorted([*(s.name for s in term.students), MISSING])
     for row in marks:
         if row["student"] == MISSING:
