@@ -6,7 +6,7 @@ commands at once with half of the class each.  nbgrader runs every cell, so it t
 ours leaves experiments out.  Both rows above are of notebooks without experiments, which flatters nbgrader.  The first
 few notebooks are also graded by nbgrader as they were handed in, on the small embedded images.
 
-    python benchmarks/grading_throughput.py [--size 40] [--as-handed-in 6]
+    python benchmarks/grading_throughput.py [--size 40] [--as-handed-in 4]
 
 writes benchmarks/results/grading_throughput.md.
 """
@@ -228,7 +228,7 @@ def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=40)
-    parser.add_argument("--as-handed-in", type=int, default=6, help="how many nbgrader also grades with experiments")
+    parser.add_argument("--as-handed-in", type=int, default=4, help="how many nbgrader also grades with experiments")
     arguments = parser.parse_args()
     size = arguments.size
     torch.set_num_threads(1)
