@@ -21,7 +21,7 @@ def course_secret(folder: Path) -> str:
     try:
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            mine = folder / f".secret.{os.getpid()}"
+            mine = folder / f".secret.{secrets.token_hex(8)}"
             mine.touch(mode=0o600)
             mine.write_text(secrets.token_hex(32))
             try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from formgrader_page import open_submission, type_score
 from lab_process import start_lab
 from playwright.sync_api import Browser, Page, expect
 
@@ -48,7 +49,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
 def formgrader(course: Course, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a formgrader for that course."""
     process, address = start_lab(course.folder, tmp_path_factory.mktemp("home"))
-    yield f"{address}/formgrader"
+    yield address
     process.terminate()
     process.wait()
 
@@ -68,27 +69,17 @@ def marks(course: Course, cell: str) -> tuple[str, float | None, float | None, f
         return grade.notebook.id, grade.auto_score, grade.manual_score, gradebook.find_submission(NAME, "anna").score
 
 
-def type_score(page: Page, cell: str, score: str) -> None:
-    """Type a score into the panel of a cell, and wait until formgrader has saved it."""
-    field = page.locator(f"input#{cell}")
-    with page.expect_response(lambda r: "/api/grade/" in r.url and r.request.method == "PUT") as saved:
-        field.fill(score)
-        field.press("Tab")
-    assert saved.value.ok
-
-
 def test_a_persons_marks_count_and_stand(course: Course, formgrader: str, page: Page) -> None:
     notebook, automatic, manual, total = marks(course, f"check-{EXERCISE}")
     assert automatic and manual is None
-    page.goto(f"{formgrader}/submissions/{notebook}")
-    page.wait_for_selector("input.score")
+    open_submission(page, formgrader, notebook)
     type_score(page, f"check-{EXERCISE}", "1")
     type_score(page, QUESTION, "2")
     page.screenshot(path=SCREENSHOTS / "formgrader_marked.png")
 
     after = total - automatic + 1 + 2
     assert marks(course, f"check-{EXERCISE}")[1:] == (automatic, 1.0, after)
-    page.goto(f"{formgrader}/gradebook/{NAME}/{NAME}")
+    page.goto(f"{formgrader}/formgrader/gradebook/{NAME}/{NAME}")
     row = page.locator("tbody tr", has=page.locator(f"a[href*='{notebook}']"))
     expect(row.first).to_contain_text(f"{after:g} / ")
     page.screenshot(path=SCREENSHOTS / "formgrader_totals.png")
@@ -96,5 +87,5 @@ def test_a_persons_marks_count_and_stand(course: Course, formgrader: str, page: 
     grade(course, "--force")
     assert marks(course, f"check-{EXERCISE}")[1:] == (automatic, 1.0, after)
     assert marks(course, QUESTION)[2] == 2.0
-    page.goto(f"{formgrader}/submissions/{notebook}")
+    open_submission(page, formgrader, notebook)
     expect(page.locator(f"input#check-{EXERCISE}")).to_have_value("1")

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from formgrader_page import open_submission, type_score
 from lab_process import start_lab
 from nbformat.v4 import new_output
 from playwright.sync_api import Browser
@@ -131,12 +132,9 @@ def mark_by_hand(term: Term, address: str, browser: Browser) -> None:
     with open_gradebook(term.course.db_url, term.course.course_id) as gradebook:
         notebook = gradebook.find_submission_notebook(NAME, NAME, first).id
     page = browser.new_page(viewport={"width": 1300, "height": 900})
-    page.goto(f"{address}/formgrader/submissions/{notebook}")
+    open_submission(page, address, notebook)
     for question in questions:
-        box = page.locator(f"input#{question}")
-        with page.expect_response(lambda r: "/api/grade/" in r.url and r.request.method == "PUT"):
-            box.fill("1.5")
-            box.press("Tab")
+        type_score(page, question, "1.5")
     page.screenshot(path=SCREENSHOTS / "term_formgrader.png")
     page.close()
     with open_gradebook(term.course.db_url, term.course.course_id) as gradebook:
