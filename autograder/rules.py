@@ -99,6 +99,7 @@ UNREADABLE_MODULES = (
     "unittest.mock",
     "zipimport",
 )
+NAMESAKE_MODULES = {"scipy.signal", "torch.signal"}  # they compute, and are not the module `signal`
 READABLE_MODULES = ("IPython.display", "course_utils.checking.checker", "sys.path.append")
 READABLE_OF_SYS = {
     "argv",
@@ -711,7 +712,7 @@ def _dotted(dotted: str, forbidden: Sequence[str]) -> str | None:
     private = [p.startswith("_") and not p.endswith("__") for p in parts]
     hidden = any(private) if forbidden or parts[0] in KNOWN_ROOTS[:2] else any(private[:-1])
     # Modules are also attributes of the modules that import them: contextlib.sys.modules.
-    rests = [".".join(parts[k:]) for k in range(len(parts))]
+    rests = [".".join(parts[k:]) for k in range(len(parts)) if ".".join(parts[: k + 1]) not in NAMESAKE_MODULES]
     unreadable = any(_is_below(rest, UNREADABLE_MODULES) or _is_unreadable_of_sys(rest) for rest in rests)
     foreign = bool(forbidden) and (parts[0] not in LIBRARIES or _is_below(dotted, FILES))
     if parts[0] == "os" and len(parts) > 1:

@@ -11,8 +11,10 @@ import ast
 import contextlib
 import importlib
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -25,7 +27,14 @@ from course_utils.checking.verdict import CriterionResult, ExerciseResult
 AUTOGRAD_METHODS = ("backward", "requires_grad_")
 # Functions whose name a tensor has for something else: Tensor.unfold slides along one axis and copies nothing.
 NAMESAKES = frozenset({"torch.nn.functional.unfold"})
-GRADIENT_MODES = (torch.no_grad, torch.inference_mode)  # harmless, though they live in torch.autograd
+# What everybody knows under another name than that of the module that it was written in.
+PUBLIC_NAMES = tuple(
+    (f"{module.__name__}.{name}", getattr(module, name))
+    for module, name in (
+        *((torch, mode) for mode in ("no_grad", "inference_mode", "enable_grad", "set_grad_enabled")),
+        (torch.nn, "Module"),
+    )
+)
 
 
 def refused(exercise: Exercise, found: Sequence[str]) -> ExerciseResult:
@@ -53,15 +62,18 @@ def ready_made_calls(
     found: dict[str, None] = {}
     seen, queue = set(others) | {name}, [name]
     while queue:
-        for tree in trees(namespace.get(queue.pop())):
-            local = local_names(tree)
+        value = namespace.get(queue.pop())
+        found |= dict.fromkeys(_forbidden_bases(value, forbidden))
+        for tree in trees(value):
+            imported = _imports(tree)
+            names, local = {**namespace, **imported}, local_names(tree) - set(imported)
             inner = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
             for node in ast.walk(tree):
-                if isinstance(node, ast.Call) and (text := _forbidden_argument(node, namespace, local, forbidden)):
+                if isinstance(node, ast.Call) and (text := _forbidden_argument(node, names, local, forbidden)):
                     found[text] = None
                 if not isinstance(node, ast.Attribute | ast.Name) or id(node) in inner:
                     continue
-                if text := _forbidden_use(node, namespace, local, forbidden):
+                if text := _forbidden_use(node, names, local, forbidden):
                     found[text] = None
                 if isinstance(node, ast.Name) and node.id not in seen | local and node.id in namespace:
                     seen.add(node.id)
@@ -86,12 +98,38 @@ def local_names(tree: ast.AST) -> set[str]:
     return arguments | {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
 
 
+def _imports(tree: ast.AST) -> dict[str, Any]:
+    """What the imports inside a function bind, of the libraries that are loaded: reading imports nothing new."""
+    found: dict[str, Any] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                module = sys.modules.get(alias.name if alias.asname else alias.name.partition(".")[0])
+                found |= {alias.asname or module.__name__: module} if module is not None else {}
+        elif isinstance(node, ast.ImportFrom) and (module := sys.modules.get(node.module or "")) is not None:
+            for alias in node.names:
+                if (value := getattr(module, alias.name, None)) is not None:
+                    found[alias.asname or alias.name] = value
+    return found
+
+
+def _forbidden_bases(value: object, forbidden: Sequence[str]) -> list[str]:
+    """The classes that a notebook's class is made from, where they may not be used."""
+    own = [c for c in value.__mro__ if c.__module__ == "__main__"] if isinstance(value, type) else []
+    bases = [base for c in own for base in c.__bases__ if base.__module__ != "__main__"]
+    named = [_resolved(base, base.__name__, []) for base in bases]
+    return [name for name, base in named if any(_is_of_rule(name, base, rule) for rule in forbidden)]
+
+
 def _forbidden_argument(
     node: ast.Call, namespace: Mapping[str, Any], local: set[str], forbidden: Sequence[str]
 ) -> str | None:
     """A call by name that passes an argument which it may not: the rules "function(parameter)"."""
     known, _, dotted, value = _meaning(node.func, namespace, local)
     given = {k.arg for k in node.keywords}
+    for k in node.keywords if "torch.autograd.*" in forbidden else ():
+        if k.arg == "requires_grad" and not (isinstance(k.value, ast.Constant) and k.value.value is False):
+            return "requires_grad (autograd)"
     for rule in forbidden if known else ():
         function, _, parameter = rule.rstrip(")").partition("(")
         if parameter in given and _is_of_rule(dotted, value, function):
@@ -114,11 +152,10 @@ def _forbidden_use(
     node: ast.Attribute | ast.Name, namespace: Mapping[str, Any], local: set[str], forbidden: Sequence[str]
 ) -> str | None:
     if not isinstance(node.ctx, ast.Load):
-        return None
+        marked = isinstance(node, ast.Attribute) and node.attr == "requires_grad" and "torch.autograd.*" in forbidden
+        return ".requires_grad (autograd)" if marked else None
     known, parts, dotted, value = _meaning(node, namespace, local)
     if known:
-        if any(value is mode for mode in GRADIENT_MODES):
-            return None
         return next((dotted for rule in forbidden if _is_of_rule(dotted, value, rule)), None)
     for rule in forbidden:  # an attribute of a tensor, most likely
         last = rule.split(".")[-1]
@@ -133,7 +170,10 @@ def _forbidden_use(
 
 def _resolved(value: Any, name: str, parts: Sequence[str]) -> tuple[str, Any]:
     """The full name of an expression such as `F.softmax`, and what it stands for."""
-    dotted = value.__name__ if isinstance(value, ModuleType) else name
+    while isinstance(value, partial):
+        value = value.func
+    public = next((dotted for dotted, known in PUBLIC_NAMES if value is known), name)
+    dotted = value.__name__ if isinstance(value, ModuleType) else public
     for part in parts:
         value = getattr(value, part, None)
         dotted = value.__name__ if isinstance(value, ModuleType) else f"{dotted}.{part}"
@@ -141,9 +181,11 @@ def _resolved(value: Any, name: str, parts: Sequence[str]) -> tuple[str, Any]:
 
 
 def _is_of_rule(dotted: str, value: Any, rule: str) -> bool:
+    """Whether something is what a rule means: by its full name, or where only a short one is known by what it is."""
     if rule.endswith(".*"):
-        module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) or ""
-        return f"{dotted}.".startswith(rule[:-1]) or f"{module}.".startswith(rule[:-1])
+        short = dotted.partition(".")[0] not in sys.modules
+        module = (getattr(value, "__module__", None) or "") if short else dotted
+        return f"{module}.".startswith(rule[:-1])
     return dotted == rule or (value is not None and callable(value) and value is _object(rule))
 
 
