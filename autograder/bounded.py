@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-STATM = Path("/proc/self/statm")
+PAGE = resource.getpagesize()  # bytes
 
 
 class Overrun(Exception):
@@ -87,10 +87,22 @@ def bounded_memory(size: int) -> Iterator[None]:
     """Let the block take `size` bytes of address space more than there are now; `MemoryError` is what comes else."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     try:
-        if STATM.exists():
-            limit = int(STATM.read_text().split()[0]) * resource.getpagesize() + size
+        if (pages := _address_space()) is not None:
+            limit = pages * PAGE + size
             tightest = [limit, *(bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY)]
             resource.setrlimit(resource.RLIMIT_AS, (min(tightest), hard))
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _address_space() -> int | None:
+    """Pages of this process's address space; None where the system does not tell."""
+    try:  # without pathlib: this stands around every call back
+        descriptor = os.open("/proc/self/statm", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return int(os.read(descriptor, 64).split()[0])
+    finally:
+        os.close(descriptor)

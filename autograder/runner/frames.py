@@ -31,6 +31,8 @@ MAX_NODES = 200_000
 MAX_DEPTH = 16
 MAX_TEXT = 1 << 16  # characters of one string
 HEADER = struct.Struct(">II")
+SIMPLE = frozenset({type(None), bool, int, float})
+COMPACT = json.JSONEncoder(separators=(",", ":")).encode
 RECEIVE = 1 << 16  # bytes to ask for at least
 
 DTYPES = {
@@ -85,7 +87,12 @@ class Encoder:
         """The JSON that stands for `value`."""
         if depth > MAX_DEPTH:
             raise FrameError("The value is nested too deeply.")
-        if value is None or isinstance(value, bool | int | float):
+        kind = type(value)
+        if kind in SIMPLE:
+            return value
+        if kind is Tensor:  # most often, and `isinstance` takes its time
+            return self._tensor(value)
+        if isinstance(value, int | float):
             return value
         if isinstance(value, str):
             return value[:MAX_TEXT]
@@ -110,9 +117,10 @@ class Encoder:
         name = NAMES.get(value.dtype)
         if name is None:
             raise FrameError(f"A tensor of dtype {value.dtype} cannot be sent.")
-        value = value.detach()
-        as_numpy = value.view(torch.int16) if value.dtype == torch.bfloat16 else value  # which NumPy has not
-        node = self._raw(as_numpy.resolve_conj().resolve_neg().numpy().tobytes(), name, value.shape)
+        as_numpy = value.detach().resolve_conj().resolve_neg()
+        if name == "bfloat16":  # which NumPy has not
+            as_numpy = as_numpy.view(torch.int16)
+        node = self._raw(as_numpy.numpy().tobytes(), name, value.shape)
         node["strided"] = not value.is_contiguous()
         return {"tensor": node}
 
@@ -157,10 +165,10 @@ class Decoder:
         self._nodes += 1
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
             raise FrameError("A value is nested too deeply or has too many parts.")
+        if type(node) in SIMPLE:
+            return node
         if isinstance(node, str):
             return readable(node)
-        if node is None or isinstance(node, bool | int | float):
-            return node
         if not isinstance(node, dict) or not node:
             raise FrameError("A value has no known kind.")
         kind = next(iter(node))
@@ -187,7 +195,7 @@ class Decoder:
     def _tensor(self, body: dict[str, Any]) -> Tensor:
         piece, shape, name = self._piece(body, frozenset(DTYPES), lambda name: DTYPES[name].itemsize)
         dtype = DTYPES[name]
-        flat = torch.frombuffer(bytearray(piece), dtype=dtype) if piece else torch.empty(0, dtype=dtype)
+        flat = torch.frombuffer(piece, dtype=dtype) if piece else torch.empty(0, dtype=dtype)
         try:
             tensor = flat.reshape(shape)
             return strided(tensor) if body.get("strided") is True else tensor
@@ -197,18 +205,21 @@ class Decoder:
     def _array(self, body: dict[str, Any]) -> np.ndarray:
         piece, shape, dtype = self._piece(body, ARRAY_DTYPES, lambda name: np.dtype(name).itemsize)
         try:
-            return np.frombuffer(bytearray(piece), dtype=dtype).reshape(shape)
+            return np.frombuffer(piece, dtype=dtype).reshape(shape)
         except ValueError:
             raise FrameError("An array has no usable shape.") from None
 
     def _piece(
         self, body: dict[str, Any], dtypes: frozenset[str], itemsize: Callable[[str], int]
-    ) -> tuple[bytes, list[int], str]:
-        shape, name, at, size = (body.get(k) for k in ("shape", "dtype", "at", "size"))
+    ) -> tuple[bytearray, list[int], str]:
+        shape, name, at, size = body.get("shape"), body.get("dtype"), body.get("at"), body.get("size")
         if not isinstance(name, str) or name not in dtypes:
             raise FrameError("A tensor has no known dtype.")
-        if not isinstance(shape, list) or len(shape) > 12 or not all(type(s) is int and 0 <= s < 2**40 for s in shape):
+        if not isinstance(shape, list) or len(shape) > 12:
             raise FrameError("A tensor has no usable shape.")
+        for length in shape:
+            if type(length) is not int or not 0 <= length < 2**40:
+                raise FrameError("A tensor has no usable shape.")
         if type(at) is not int or type(size) is not int or at < 0 or size < 0 or at + size > len(self._raw):
             raise FrameError("A tensor lies outside its frame.")
         if math.prod(shape) * itemsize(name) != size:
@@ -216,7 +227,7 @@ class Decoder:
         self._used += size
         if self._used > len(self._raw):
             raise FrameError("Tensors share the bytes of a frame.")
-        piece = self._raw[at : at + size]
+        piece = bytearray(memoryview(self._raw)[at : at + size])  # the one copy, which the tensor keeps
         if name == "bool" and piece.translate(None, b"\x00\x01"):
             raise FrameError("A boolean tensor holds something else.")
         return piece, shape, name
@@ -233,7 +244,7 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._received = bytearray()  # what came beyond the piece that was read
+        self._received = b""  # what came beyond the piece that was read
 
     def send(self, message: dict[str, Any], encoder: Encoder | None = None, deadline: float | None = None) -> None:
         """Send a message whose tensors `encoder` has collected.
@@ -243,7 +254,7 @@ class Channel:
         Closed, TimeUp
             When the other side is gone, or does not read before `deadline` (of `time.monotonic`).
         """
-        text = json.dumps(message, separators=(",", ":")).encode()
+        text = COMPACT(message).encode()
         chunks = encoder.chunks if encoder else []
         size = sum(len(c) for c in chunks)
         if len(text) > MAX_JSON or size > MAX_BYTES:
@@ -277,20 +288,22 @@ class Channel:
         return message, raw
 
     def _read(self, size: int, deadline: float | None) -> bytes:
-        while len(self._received) < size:
-            self._wait(deadline)
-            try:
-                # Most frames come whole: one call for the header, the text and the bytes of one, or of part of one.
-                part = self._socket.recv(max(RECEIVE, min(size - len(self._received), 1 << 20)))
-            except TimeoutError:
-                raise TimeUp("No frame came in time.") from None
-            except OSError as error:
-                raise Closed(str(error)) from None
-            if not part:
-                raise Closed("The other side closed the connection.")
-            self._received += part
-        piece = bytes(self._received[:size])
-        del self._received[:size]
+        if len(self._received) < size:
+            # Most frames come whole: one call for the header, the text and the bytes of one, or of part of one.
+            received = bytearray(self._received)
+            while len(received) < size:
+                self._wait(deadline)
+                try:
+                    part = self._socket.recv(max(RECEIVE, min(size - len(received), 1 << 20)))
+                except TimeoutError:
+                    raise TimeUp("No frame came in time.") from None
+                except OSError as error:
+                    raise Closed(str(error)) from None
+                if not part:
+                    raise Closed("The other side closed the connection.")
+                received += part
+            self._received = bytes(received)
+        piece, self._received = self._received[:size], self._received[size:]
         return piece
 
     def _wait(self, deadline: float | None) -> None:

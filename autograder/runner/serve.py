@@ -261,7 +261,7 @@ def _error(error: BaseException) -> dict[str, Any]:
 
 def seed_everything(seed: int) -> None:
     """Let every source of random numbers start anew: what one criterion draws is nothing to the next."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed looks for accelerators, which the jail has none of
     np.random.seed(seed % 2**32)
     random.seed(seed)
 

@@ -7,7 +7,7 @@ same rules on its side of the pipe, so a criterion sees the same in a notebook a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ def is_plain_tensor(value: object) -> bool:
 
 def plain(value: Any, depth: int = 0, wrap: Callable[[Any], Any] | None = None) -> Any:
     """An independent copy of `value` made of plain tensors, arrays, numbers, strings and containers."""
+    if type(value) is Tensor and is_plain_tensor(value):
+        return value.detach().cpu().clone()
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -135,13 +137,13 @@ def changes(before: Any, after: Any, path: str) -> list[str]:
     return []
 
 
-def snapshot(value: Any, own: Container[int] = ()) -> Any:
+def snapshot(value: Any, own: Collection[int] = ()) -> Any:
     """A copy to compare an argument with after a call.
 
     What cannot be changed by value is kept as it is, and so is what `own` holds the `id` of: the student's own
     objects that come back as arguments (a cache), with which their functions may do as they like.
     """
-    if id(value) in own:
+    if own and id(value) in own:
         return Foreign(type_name(value))  # which no object differs from
     if isinstance(value, Tensor):
         # clone() would close the gaps of a strided view, and with them what the criterion wants to see.
