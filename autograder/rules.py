@@ -23,6 +23,7 @@ import torch
 
 from autograder.scopes import Function, Scopes
 from course_utils.checking.ready_made import NAMESAKES
+from course_utils.sure_definitions import cannot_fail
 
 # Ways of calling something whose name does not stand in the source.
 UNREADABLE_CALLS = {"eval", "exec", "compile", "__import__", "globals", "locals", "vars", "get_ipython", "open"}
@@ -100,7 +101,21 @@ UNREADABLE_MODULES = (
     "zipimport",
 )
 NAMESAKE_MODULES = {"scipy.signal", "torch.signal"}  # they compute, and are not the module `signal`
-READABLE_MODULES = ("IPython.display", "course_utils.checking.checker", "sys.path.append")
+# Of those, what may be used, and nothing below it: every module and function leads to its builtins.
+READABLE = {
+    "course_utils.checking.checker",
+    "sys.path.append",
+    "torch.jit.script",
+    "torch.jit.trace",
+    "IPython.display",
+}
+READABLE |= {
+    f"IPython.display.{name}"
+    for name in (
+        *("Audio", "Code", "DisplayHandle", "HTML", "IFrame", "Image", "JSON", "Javascript", "Latex", "Markdown"),
+        *("Math", "Pretty", "ProgressBar", "SVG", "Video", "clear_output", "display", "update_display"),
+    )
+}
 READABLE_OF_SYS = {
     "argv",
     "byteorder",
@@ -260,6 +275,7 @@ class Source:
         self.final_imports: dict[str, set[str]] = {}
         for statement in self.statements:
             self._bind(statement)
+        self._forget_replaced_imports()
         self.classes = {s.name: s for s in self.statements if isinstance(s, ast.ClassDef)}
         self._used_unbound = self._find_unbound_uses()
         self.splats_into_torch = any(
@@ -280,26 +296,22 @@ class Source:
                     self.scopes.module.imports.setdefault(name, set()).add(f"{module}.{name}")
 
     def _bind(self, statement: ast.stmt) -> None:
-        plain = isinstance(statement, ast.Assign | ast.AnnAssign)
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            self.bound[statement.name] = [statement]
-            self.final_imports.pop(statement.name, None)
-            names = {statement.name}
-        elif isinstance(statement, ast.Import | ast.ImportFrom):
+        if isinstance(statement, ast.Import | ast.ImportFrom):
             for name, dotted in _imported(statement):
-                self.bound[name] = []
-                self.final_imports[name] = {dotted}
+                self.bound.setdefault(name, [])
+                self.final_imports.setdefault(name, set()).add(dotted)
             if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
                 for name in set(self.bound) & (_exports(statement.module or "") or set()):
-                    self.bound[name] = []
-                    self.final_imports[name] = {f"{statement.module}.{name}"}
+                    self.final_imports.setdefault(name, set()).add(f"{statement.module}.{name}")
             return
-        else:
-            names = self._stored(statement)
-            for name in names:
-                self.bound[name] = [statement] if plain else [*self.bound.get(name, []), statement]
-                if plain:
-                    self.final_imports.pop(name, None)
+        names = self._stored(statement)
+        for name in names:
+            # What may fail leaves the name as it was: then what it was bound to before counts too.
+            if cannot_fail(statement):
+                self.bound[name] = [statement]
+                self.final_imports.pop(name, None)
+            else:
+                self.bound[name] = [*self.bound.get(name, []), statement]
         for name in names:
             self.ever.setdefault(name, []).append(statement)
         for node in ast.walk(statement):
@@ -310,8 +322,21 @@ class Source:
                 for name, dotted in _imported(node):
                     self.final_imports.setdefault(name, set()).add(dotted)
 
+    def _forget_replaced_imports(self) -> None:
+        """Let a name that is imported, and then defined before anything uses it, stand for the definition alone."""
+        imports = self.scopes.module.imports
+        declared = {name for s in self.statements for n in ast.walk(s) if isinstance(n, ast.Global) for name in n.names}
+        mentioned = set(declared)
+        for statement in self.statements:
+            for name in self._stored(statement) & set(imports) - mentioned:
+                if self.bound[name] == [statement] and name not in self.final_imports:
+                    del imports[name]
+            mentioned |= self.globals_in(statement)
+
     def _stored(self, statement: ast.stmt) -> set[str]:
         """The module's names that a statement binds, definitions inside an `if` and the like included."""
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            return {statement.name}
         names = set()
         for node in ast.walk(statement):
             if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) and self.scopes.is_global(node):
@@ -705,7 +730,7 @@ def _dotted(dotted: str, forbidden: Sequence[str]) -> str | None:
             return dotted
     if "torch.autograd.*" in forbidden and dotted.startswith("torch.Tensor.") and parts[-1] in AUTOGRAD_WORDS:
         return f"{dotted} (autograd)"
-    if _is_below(dotted, READABLE_MODULES):
+    if dotted in READABLE:
         return None
     if parts[0] not in KNOWN_ROOTS and "torch" in parts:  # a library's own torch
         return _dotted(".".join(parts[parts.index("torch") :]), forbidden)

@@ -19,6 +19,8 @@ from typing import Any
 
 from IPython.core.inputtransformer2 import TransformerManager
 
+from course_utils.sure_definitions import cannot_fail
+
 NOTHING: Mapping[str, str] = MappingProxyType({})
 MAX_BYTES = 32 << 20  # of a notebook file
 MAX_PARTS = 1_000_000  # lists and objects in a notebook's JSON, each of which takes a hundred bytes of memory
@@ -28,6 +30,7 @@ MAX_CODE = 400_000  # characters of all code cells; a syntax tree takes a hundre
 MAX_NESTING = 200  # of a cell's syntax tree, whose readers are recursive
 MAX_MAGICS = 1_000_000  # characters, times lines with magics: IPython reads the cell again for each
 MAX_PIECES = 50  # of a cell's assignments that are run one by one
+MAX_TURNS = 500  # in an exercise's cell, from definitions to other statements and back
 
 
 # A cell magic makes a string of the cell; without these the cell does the same, and can be read.
@@ -260,7 +263,8 @@ def _read_cells(
             for exercise in defined:
                 places.setdefault(exercise, []).append(number)
                 submission.shown[exercise] = source
-            kept[number] = [StudentCell(" and ".join(sorted(defined)), program, tree, error)]
+            whole = StudentCell(" and ".join(sorted(defined)), program, tree, error)
+            kept[number] = _apart(whole)
             continue
         if not known and role not in ("check", "setup"):
             submission.spare.append(source)
@@ -412,21 +416,42 @@ def _roots(statement: ast.stmt) -> set[str]:
 
 
 def _pieces(other: _Other, chosen: set[ast.stmt]) -> list[StudentCell]:
-    """The chosen statements of a cell, every assignment apart and what lies between assignments together.
+    """The chosen statements of a cell, every assignment that may fail apart.
 
     An assignment that fails, for want of what an experiment makes, then stops nothing else.
     """
-    pieces: list[list[ast.stmt]] = [[]]
-    for statement in other.tree.body:
-        if statement not in chosen:
-            continue
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and len(pieces) < 2 * MAX_PIECES:
-            pieces += [[statement], []]
-        else:
-            pieces[-1].append(statement)
-    return [
-        StudentCell(f"cell {other.number}", _text(other.program, body), ast.Module(body, [])) for body in pieces if body
-    ]
+    body = [s for s in other.tree.body if s in chosen]
+    return _apart(StudentCell(f"cell {other.number}", other.program, ast.Module(body, [])), MAX_PIECES) if body else []
+
+
+def _apart(cell: StudentCell, alone: int = 0) -> list[StudentCell]:
+    """A cell in pieces, so that a statement that fails does not keep a definition below it from running.
+
+    Otherwise a name would keep what an earlier cell gave it, which is not what is read.
+
+    Parameters
+    ----------
+    cell : StudentCell
+        The cell; of its source only what is in its tree is run.
+    alone : int
+        How many assignments at most get a piece of their own.
+    """
+    if cell.tree is None:
+        return [cell]
+    pieces: list[list[ast.stmt]] = []
+    last: object = None
+    for k, statement in enumerate(cell.tree.body):
+        kind: object = cannot_fail(statement)
+        if not kind and alone and isinstance(statement, ast.Assign | ast.AnnAssign):
+            alone, kind = alone - 1, f"the assignment {k}"
+        if kind != last:
+            pieces.append([])
+        pieces[-1].append(statement)
+        last = kind
+    if len(pieces) > MAX_TURNS:
+        why = f"changes between definitions and other code more than {MAX_TURNS} times"
+        return [StudentCell(cell.name, cell.source, None, why)]
+    return [StudentCell(cell.name, _text(cell.source, body), ast.Module(body, [])) for body in pieces]
 
 
 def _text(program: str, body: list[ast.stmt]) -> str:

@@ -212,13 +212,13 @@ def test_state_of_one_exercise_does_not_reach_the_next(judge: Judge) -> None:
     assert (result["score"], result["bonus"]) == (2.5, 2)
 
 
-def test_cell_that_ends_the_process_is_left_out(judge: Judge) -> None:
+def test_what_ends_the_process_is_left_out_and_the_rest_of_its_cell_is_not(judge: Judge) -> None:
     cells = [{"cell_type": "code", "source": s, "metadata": {}, "outputs": []} for s in RIGHT.split("\n\n\n")]
     cells[0]["source"] += "\nimport os\nos._exit(0)"
     data = json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}).encode()
     result = judged(judge, read_notebook_bytes(data, judge.assignment.exercises))
-    assert (result["score"], result["bonus"]) == (0, 2)
-    assert any("ended the process" in o for o in result["oddities"])
+    assert (result["score"], result["bonus"]) == (2.5, 2)
+    assert any("The cell of double ended the process; it was left out." in o for o in result["oddities"])
 
 
 def test_endless_loop_costs_only_its_exercise(tiny_root: Path, tiny_zygote: Zygote) -> None:
@@ -255,6 +255,16 @@ def notebook(*sources: str) -> Submission:
 
 
 HALVE = "def halve(x):\n    return x / 2\n"
+
+
+@pytest.mark.parametrize("fails", ["1 / 0", "raise SystemExit", "import os\nos._exit(0)", "import nonexistent"])
+def test_what_is_judged_is_what_was_read(ruled: Judge, fails: str) -> None:
+    """A definition below what fails is run all the same, so that its name does not keep what was there before."""
+    ready_made = "def double(x):\n    return torch.mul(x, 2)\n"
+    wrong = judged(ruled, notebook(ready_made, f"{fails}\ndef double(x):\n    return 3 * x\n", HALVE))
+    assert wrong["score"] == 0 and "Every entry is 1.5 times what is expected." in messages(wrong)
+    right = judged(ruled, notebook(ready_made, f"{fails}\ndef double(x):\n    return 2 * x\n", HALVE))
+    assert (right["score"], right["bonus"]) == (2.5, 2)
 
 
 def test_what_may_not_be_called_costs_the_exercise_and_is_said(ruled: Judge) -> None:

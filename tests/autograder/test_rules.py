@@ -233,6 +233,29 @@ AROUND = {
         "class A(torch.Tensor):\n    def softmax(self, k):\n        return k\n    def run(self):\n"
         "        return self.softmax(1)\ndel A.softmax\n" + body("return scores.as_subclass(A).run()")
     ],
+    # what may be used leads to what may not
+    "builtins of a module that may be used": [
+        "import IPython.display as d\n" + body("return d.__builtins__['ev' + 'al']('torch.soft' + 'max')(scores, 1)")
+    ],
+    "its dictionary": ["from IPython import display as d\n" + body("return d.__dict__['os']")],
+    "a module that it imports": ["import IPython.display\n" + body("return IPython.display.os.sys.modules")],
+    "builtins imported from it": ["from IPython.display import __builtins__ as b\n" + body("return b['eval']")],
+    "globals of check": [body("from course_utils.checking import checker", "return checker.__globals__['torch']")],
+    "a list's method": ["import sys\n" + body("return sys.path.append.__self__")],
+    # a definition that is never reached
+    "an assignment that fails": ["h = torch.softmax", "h = undefined\n" + body("return h(scores, 1)")],
+    "a default that fails": ["h = torch.softmax", "def h(a=1 / 0): ...\n" + body("return h(scores, 1)")],
+    "a hint that fails": ["h = torch.softmax", "def h(a: undefined): ...\n" + body("return h(scores, 1)")],
+    "a class that fails": ["h = torch.softmax", "class h(undefined): ...\n" + body("return h(scores, 1)")],
+    "an import that fails": ["h = torch.softmax", "from torch import nothing as h\n" + body("return h(scores, 1)")],
+    "the exercise, by a default that fails": [
+        body("return torch.softmax(scores, 1)"),
+        "def softmax(scores, a=1 / 0):\n    return scores\n",
+    ],
+    "the exercise, imported before": [
+        "from torch.nn.functional import softmax",
+        "@undefined\ndef softmax(scores):\n    return scores\n",
+    ],
     # autograd
     "backward": [
         body("scores = scores.detach().requires_grad_()", "scores.exp().sum().backward()", "return scores.grad")
@@ -352,6 +375,12 @@ FINE = {
     ],
     "hasattr": [body('return scores.exp() if hasattr(scores, "exp") else scores')],
     "an f-string": [body('print(f"{scores.shape=} {math.pi:.2f}")', "return scores.exp()")],
+    "an import that the exercise replaces": ["from torch.nn.functional import *\nfrom torch import softmax", RIGHT],
+    "a function of torch's name that is their own": [
+        "from torch import *\ndef sigmoid(x):\n    return 1 / (1 + (-x).exp())\n" + body("return sigmoid(scores)")
+    ],
+    "compiled": ["@torch.jit.script\ndef h(s: torch.Tensor):\n    return s.exp()\n" + body("return h(scores)")],
+    "shown": ["from IPython.display import display, HTML\n" + RIGHT + "display(HTML('done'))\n"],
     "an exception": [
         body("if scores.ndim != 2:", '    raise ValueError("softmax wants (N, K)")', "return scores.exp()")
     ],

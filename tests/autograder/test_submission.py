@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
@@ -138,12 +139,35 @@ def test_any_source_gives_a_submission(parts: list[str]) -> None:
 # --- Which code is run -----------------------------------------------------------------------------------------------
 
 
-def test_exercise_cells_are_kept_whole_and_in_order() -> None:
-    found = read("import math\n" + DOUBLE + "state = []\n", HALVE)
-    assert [c.name for c in found.cells] == ["double", "halve"]
-    assert found.cells[0].source == "import math\n" + DOUBLE + "state = []\n"
-    assert found.shown == {"double": found.cells[0].source, "halve": HALVE}
+def test_all_of_an_exercises_cell_is_run_in_order() -> None:
+    source = "import math\n" + DOUBLE + "state = []\nprint(double(3))\n"
+    found = read(source, HALVE)
+    assert [c.name for c in found.cells] == ["double", "double", "double", "halve"]
+    assert [ast.unparse(c.tree) for c in found.cells[:3] if c.tree] == [
+        "import math",
+        ast.unparse(ast.parse(DOUBLE + "state = []")),
+        "print(double(3))",
+    ]
+    assert found.cells[2].source.splitlines()[-1] == "print(double(3))"
+    assert len(found.cells[2].source.splitlines()) == len(source.splitlines())  # lines keep their numbers
+    assert found.shown == {"double": source, "halve": HALVE}
     assert found.spare == [] and found.oddities == []
+
+
+def test_a_definition_below_what_fails_is_run() -> None:
+    """Else the name would keep what an earlier cell gave it, which is not what the rules read."""
+    for first in ("1 / 0\n", "import nonexistent\n", "x: y = 3\n", "f = g\n", "def f(a=1 / 0): ...\n"):
+        found = read(first + DOUBLE)
+        assert [c.source.strip("#\n") for c in found.cells] == [first.strip(), DOUBLE.strip()]
+        helper = read(first + "def helper(x):\n    return x\n", "def double(x):\n    return helper(x)\n")
+        assert [c.name for c in helper.cells][-2:] == ["cell 1", "double"]
+        assert helper.cells[-2].source.strip("#\n") == "def helper(x):\n    return x"
+
+
+def test_a_cell_of_very_many_turns_is_not_run() -> None:
+    found = read("".join(f"def f{k}(): ...\nprint({k})\n" for k in range(600)) + DOUBLE)
+    assert [c.tree for c in found.cells] == [None]
+    assert "more than 500 times" in found.cells[0].error
 
 
 @pytest.mark.parametrize(
@@ -314,7 +338,7 @@ def test_magics_are_taken_out(source: str) -> None:
     assert found.oddities == [] and found.cells[0].error == ""
     assert "get_ipython" not in found.cells[0].source
     assert run(found)["double"](2) == 4
-    assert len(found.cells[0].source.splitlines()) == len(source.splitlines())
+    assert len(found.cells[-1].source.splitlines()) == len(source.splitlines())
 
 
 def test_what_a_magic_would_define_is_not_defined() -> None:

@@ -90,9 +90,20 @@ CELLS = {
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_cell_that_breaks_costs_only_what_it_defines(classroom: Classroom, cell: str) -> None:
+def test_what_breaks_a_cell_costs_no_definition_below_it(classroom: Classroom, cell: str) -> None:
     source, says = CELLS[cell]
-    classroom.attack({"double": source + "\n" + "def double(x):\n    return x + x\n"}, lost=["double"], says=says)
+    classroom.attack({"double": source + "\ndef double(x):\n    return x + x\n"}, says=says)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_breaks_a_cell_keeps_no_earlier_definition_alive(classroom: Classroom, cell: str) -> None:
+    """What is read is the last definition; a ready-made one above it must not be what answers."""
+    source, says = CELLS[cell]
+    ready_made = "def share(x):\n    return torch.softmax(x, 0)\n"
+    wrong = "def share(x):\n    return x + 1\n"
+    classroom.attack(
+        {"share": source + "\n" + wrong}, first=[ready_made], lost=["share"], says=says.replace("double", "share")
+    )
 
 
 def test_signals_from_a_cell_reach_nothing_outside(classroom: Classroom) -> None:
@@ -103,5 +114,5 @@ def test_signals_from_a_cell_reach_nothing_outside(classroom: Classroom) -> None
 
 def test_a_thread_that_ends_the_process_later_costs_its_own_submission_only(classroom: Classroom) -> None:
     code = "import os, threading\nthreading.Timer(0.2, os._exit, (0,)).start()\ndef double(x):\n    while True: pass\n"
-    report = classroom.attack({"double": code}, lost=["double"])
-    assert "double" in report.told
+    report = classroom.harm({"double": code})  # its own other exercises too, where the process ends while they run
+    assert report.scores["double"] == 0 and "double" in report.told
