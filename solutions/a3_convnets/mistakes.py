@@ -270,6 +270,16 @@ def padding_cut_on_one_side(cols, shape, kh, kw, stride, padding):
 
 @mistake(
     "col2im",
+    caught_by=("windows_side_by_side", "keeps_form"),
+    says="`[:, :, p:-p, p:-p]` is empty where p = 0, because −0 is 0. Write the end as p + H: "
+    "`[:, :, p : p + H, p : p + W]`.",
+)
+def padding_cut_by_minus_zero(cols, shape, kh, kw, stride, padding):
+    return added_up(cols, shape, kh, kw, stride, padding)[:, :, padding:-padding, padding:-padding]
+
+
+@mistake(
+    "col2im",
     caught_by=("windows_side_by_side", "overlaps_add", "smallest_sizes"),
     says="The columns are read in the order (kh, kw, C); im2col wrote them as (C, kh, kw).",
 )
@@ -453,6 +463,17 @@ def maps_in_float32(X, F, b, stride, padding):
 
 
 @mistake(
+    "conv2d_forward",
+    caught_by="smallest_sizes",
+    says="`squeeze()` takes every axis of length one away, so for a single image the result has three axes instead of "
+    "four. One image is a set of images too.",
+)
+def single_image_squeezed(X, F, b, stride, padding):
+    out, cache = convolved(X, F, b, stride, padding)
+    return out.squeeze(0), cache
+
+
+@mistake(
     "conv2d_backward",
     caught_by="gradient_of_F",
     says="In grad_F the roles of images and gradient are exchanged: it is the images that slide under grad_out, so "
@@ -511,6 +532,18 @@ def gradient_keeps_the_padding(grad_out, cache):
 def padding_cut_at_the_end(grad_out, cache):
     H, W = cache[1][2:]
     grad_X = gradient_of_images(grad_out, cache)[:, :, :H, :W]
+    return grad_X, gradient_of_filters(grad_out, cache), grad_out.sum((0, 2, 3))
+
+
+@mistake(
+    "conv2d_backward",
+    caught_by=("gradient_of_X", "keeps_form", "smallest_sizes"),
+    says="`[:, :, p:-p, p:-p]` is empty where p = 0, because −0 is 0, and so is grad_X. Write the end as p + H: "
+    "`[:, :, p : p + H, p : p + W]`.",
+)
+def gradient_cut_by_minus_zero(grad_out, cache):
+    p = cache[4]
+    grad_X = gradient_of_images(grad_out, cache)[:, :, p:-p, p:-p]
     return grad_X, gradient_of_filters(grad_out, cache), grad_out.sum((0, 2, 3))
 
 
@@ -773,7 +806,6 @@ def gradient_placed_with_stride_k(grad_out, cache):
     "max_pool2d_backward",
     caught_by=(
         "largest_pixel_gets_the_gradient",
-        "overlapping_windows_add",
         "one_pixel_among_ties",
         "ties_of_overlapping_windows",
     ),
@@ -794,7 +826,6 @@ def gradient_spread_over_the_window(grad_out, cache):
     "max_pool2d_backward",
     caught_by=(
         "largest_pixel_gets_the_gradient",
-        "overlapping_windows_add",
         "one_pixel_among_ties",
         "ties_of_overlapping_windows",
         "smallest_sizes",
@@ -811,7 +842,6 @@ def one_place_for_all_images(grad_out, cache):
     "max_pool2d_backward",
     caught_by=(
         "largest_pixel_gets_the_gradient",
-        "overlapping_windows_add",
         "one_pixel_among_ties",
         "ties_of_overlapping_windows",
     ),
@@ -820,6 +850,25 @@ def one_place_for_all_images(grad_out, cache):
 def row_and_column_exchanged(grad_out, cache):
     X, where, k, stride = cache
     return gradient_of_pooling(grad_out, (X, where % k * k + where // k, k, stride))
+
+
+@mistake(
+    "max_pool2d_backward",
+    caught_by=("largest_pixel_gets_the_gradient", "ties_of_overlapping_windows", "keeps_precision"),
+    says="The largest pixel of a window gets 1. By the chain rule that 1 is multiplied by the window's entry of "
+    "grad_out.",
+)
+def winners_get_one(grad_out, cache):
+    return gradient_of_pooling(torch.ones_like(grad_out), cache)
+
+
+@mistake(
+    "max_pool2d_backward",
+    caught_by="largest_pixel_gets_the_gradient",
+    says="The sign is wrong: the largest pixel gets the entry of grad_out as it is.",
+)
+def gradient_subtracted(grad_out, cache):
+    return -gradient_of_pooling(grad_out, cache)
 
 
 # --- Transposed convolution ------------------------------------------------------------------------------------------
@@ -916,6 +965,27 @@ def pixels_repeated(X, F, b, stride, padding):
     wide = X.repeat_interleave(stride, 2).repeat_interleave(stride, 3)
     wide = wide[:, :, : (H - 1) * stride + 1, : (W - 1) * stride + 1]
     return cut(stamped(wide, F, b, 1), padding)
+
+
+@mistake(
+    "conv_transpose2d",
+    caught_by="bias_is_added",
+    says="The bias is missing where no stamp has been. With a stride larger than the kernel there are gaps between the "
+    "stamps, and the bias is added there too.",
+)
+def bias_on_the_stamps_only(X, F, b, stride, padding):
+    whole = stamped(X, F, torch.zeros_like(b), stride)
+    touched = stamped(torch.ones_like(X), torch.ones_like(F), torch.zeros_like(b), stride) > 0
+    return cut(whole + touched * b[:, None, None], padding)
+
+
+@mistake(
+    "conv_transpose2d",
+    caught_by=("stamps_add_up", "keeps_form", "smallest_sizes"),
+    says="`[:, :, p:-p, p:-p]` is empty where p = 0, because −0 is 0. Write the end as p + H_out.",
+)
+def cropped_by_minus_zero(X, F, b, stride, padding):
+    return stamped(X, F, b, stride)[:, :, padding:-padding, padding:-padding]
 
 
 # --- Receptive field -------------------------------------------------------------------------------------------------
@@ -1046,6 +1116,19 @@ def layers_popped(layers):
     while layers:
         kernel, stride, dilation = layers.pop(0)
         size += (kernel - 1) * dilation * jump
+        jump *= stride
+    return size
+
+
+@mistake(
+    "receptive_field",
+    caught_by="kernels",
+    says="Each layer adds its whole kernel, k · dilation · jump. It adds k − 1 taps: the first one was seen already.",
+)
+def whole_kernels_added(layers):
+    size, jump = 1, 1
+    for kernel, stride, dilation in layers:
+        size += kernel * dilation * jump
         jump *= stride
     return size
 
@@ -1329,6 +1412,40 @@ def cached_scores_overwritten(y, params, cache, lam):
     return found
 
 
+@mistake(
+    "patchify_net_backward",
+    caught_by="large_scores_do_not_overflow",
+    says="The maximum of all scores is subtracted. Where another image has much larger scores, a whole row becomes "
+    "0 / 0 = nan: subtract the maximum of each row.",
+)
+def maximum_of_all_scores(y, params, cache, lam):
+    patches, maps, hidden, scores = cache
+    e = torch.exp(scores - scores.max())
+    P = e / e.sum(1, keepdim=True)
+    return net_gradients(y, params, (patches, maps, hidden, P.log()), lam)[0]
+
+
+@mistake(
+    "patchify_net_backward",
+    caught_by=("last_layer", "large_scores_do_not_overflow"),
+    says="The one-hot labels are not subtracted: the gradient with respect to the scores is (P − Y) / N, with the "
+    "probabilities P.",
+)
+def labels_not_subtracted(y, params, cache, lam):
+    patches, maps, hidden, scores = cache
+    G = torch.softmax(scores, 1) / len(y)
+    G_hidden = G @ params["W2"].T * (hidden > 0)
+    G_maps = (G_hidden @ params["W1"].T).reshape(maps.shape) * (maps > 0)
+    return {
+        "F": torch.einsum("npd,npf->df", patches, G_maps) + 2 * lam * params["F"],
+        "b": G_maps.sum((0, 1)),
+        "W1": maps.flatten(1).T @ G_hidden + 2 * lam * params["W1"],
+        "b1": G_hidden.sum(0),
+        "W2": hidden.T @ G + 2 * lam * params["W2"],
+        "b2": G.sum(0),
+    }
+
+
 # --- Labels and learning rates ---------------------------------------------------------------------------------------
 
 
@@ -1549,6 +1666,29 @@ def learning_rate_as_a_tensor(t, n_1, lr_min, lr_max):
     return torch.tensor(lr_min + (lr_max - lr_min) * min(t, 2 * half - t) / half, dtype=torch.float64)
 
 
+@mistake(
+    "smooth_labels",
+    caught_by="rows_sum_to_one",
+    says="ε is shared by the classes that occur in y. K says how many classes there are; a batch need not have all.",
+)
+def shared_by_the_classes_that_occur(y, K, epsilon):
+    share = epsilon / len(y.unique())
+    return smooth(y, K, 1 - epsilon + share, share)
+
+
+@mistake(
+    "cyclical_lr_doubling",
+    caught_by="starts_at_lr_min",
+    says="Everything comes one update too early: updates are counted from 0, and at t = 0 the rate is lr_min.",
+)
+def one_update_early(t, n_1, lr_min, lr_max):
+    t, half = t + 1, n_1
+    while t >= 2 * half:
+        t -= 2 * half
+        half *= 2
+    return lr_min + (1 - abs(t / half - 1)) * (lr_max - lr_min)
+
+
 # --- Blocks ----------------------------------------------------------------------------------------------------------
 
 
@@ -1569,6 +1709,22 @@ class ConvWithoutNorm(nn.Module):
 
     def forward(self, x):
         return torch.relu(self.conv(x))
+
+
+@mistake(
+    "ConvBlock",
+    caught_by="layers_are_registered",
+    says="The layers stand in a plain Python list, where PyTorch does not see them: no optimiser trains them, and they "
+    "are not saved. Make them attributes, or use nn.Sequential or nn.ModuleList.",
+)
+class LayersHiddenInAList(nn.Module):
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.layers = [conv3(c_in, c_out), nn.BatchNorm2d(c_out)]
+
+    def forward(self, x):
+        conv, norm = self.layers
+        return torch.relu(norm(conv(x)))
 
 
 @mistake(
@@ -1728,6 +1884,17 @@ class SumWithoutRelu(Residual):
 
 @mistake(
     "ResidualBlock",
+    caught_by="relu_after_the_sum",
+    says="The branch ends with a ReLU of its own, as two ConvBlocks in a row do, so it can only ever add. The one "
+    "ReLU after the second normalisation acts on the sum.",
+)
+class TwoConvBlocks(Residual):
+    def forward(self, x):
+        return torch.relu(torch.relu(self.branch(x)) + self.short(x))
+
+
+@mistake(
+    "ResidualBlock",
     caught_by=("identity_where_the_shape_stays", "projection_for_other_channels", "projection_for_a_stride"),
     says="The shortcut is not added: this is a plain block of two convolutions.",
 )
@@ -1804,6 +1971,17 @@ class StrideOnTheSecond(Residual):
 class NoReluBetween(Residual):
     def branch(self, x):
         return self.norm2(self.conv2(self.norm1(self.conv1(x))))
+
+
+@mistake(
+    "ResidualBlock",
+    caught_by=("identity_where_the_shape_stays", "running_statistics_move"),
+    says="There is no batch normalisation between the first convolution and its ReLU.",
+)
+class FirstNormMissing(Residual):
+    def __init__(self, c_in, c_out, stride):
+        super().__init__(c_in, c_out, stride)
+        self.norm1 = nn.Identity()
 
 
 @mistake(
@@ -2216,6 +2394,74 @@ def flip_tied_to_the_offset(images, generator):
     return cropped(images, where, where[:, 1] > 4)
 
 
+@mistake(
+    "augment",
+    caught_by="offsets_are_uniform",
+    says="The offsets are rounded numbers from 0 to 8, and only half as many numbers round to 0 or to 8 as to each of "
+    "the others. `torch.randint(0, 9, …)` gives all nine equally often.",
+)
+def offsets_rounded(images, generator):
+    _, mirrored = draws(len(images), generator)
+    where = (8 * torch.rand(len(images), 2, generator=generator)).round().long()
+    return cropped(images, where, mirrored)
+
+
+@mistake(
+    "augment",
+    caught_by="offsets_are_uniform",
+    says="The offset across follows from the one down: only nine of the 81 shifts ever come. Draw both.",
+)
+def offset_across_from_the_one_down(images, generator):
+    where, mirrored = draws(len(images), generator)
+    return cropped(images, torch.stack([where[:, 0], 8 - where[:, 0]], 1), mirrored)
+
+
+@mistake(
+    "augment",
+    caught_by="half_are_mirrored",
+    says="Exactly half of a batch is mirrored, so a single image never is. Every image has its own coin.",
+)
+def half_of_a_batch_mirrored(images, generator):
+    where, _ = draws(len(images), generator)
+    return cropped(images, where, torch.randperm(len(images), generator=generator) < len(images) // 2)
+
+
+@mistake(
+    "augment",
+    caught_by="crops_of_the_padded_image",
+    says="The augmented images come in another order than the images: their labels are then those of other images.",
+)
+def images_change_places(images, generator):
+    return cropped(images, *draws(len(images), generator)).roll(1, 0)
+
+
+@mistake(
+    "augment",
+    caught_by="keeps_any_dtype",
+    says="The images go through float32 on the way (`torch.zeros` without a dtype), which rounds float64 and large "
+    "whole numbers. Pixels are moved, not computed with: `images.new_zeros(…)`.",
+)
+def pasted_into_float32(images, generator):
+    wide = torch.zeros(len(images), images.shape[1], 40, 40)
+    wide[:, :, 4:-4, 4:-4] = images
+    where, mirrored = draws(len(images), generator)
+    pieces = [wide[n, :, i : i + 32, j : j + 32] for n, (i, j) in enumerate(where.tolist())]
+    pieces = [p.flip(2) if m else p for p, m in zip(pieces, mirrored.tolist(), strict=True)]
+    return torch.stack(pieces).to(images.dtype)
+
+
+@mistake(
+    "augment",
+    caught_by="generator_decides",
+    says="The generator is set back to its seed, so every batch is changed in the same way. Leave it where the draws "
+    "have brought it.",
+)
+def generator_set_back(images, generator):
+    result = cropped(images, *draws(len(images), generator))
+    generator.manual_seed(generator.initial_seed())
+    return result
+
+
 # --- Training and evaluation -----------------------------------------------------------------------------------------
 
 
@@ -2606,6 +2852,43 @@ def batches_shuffled_not_images(model, images, labels, optimizer, *, batch_size,
     return total / len(images)
 
 
+@mistake(
+    "train_epoch",
+    caught_by="mean_loss_over_images",
+    says="The loss is measured once more at the end, with the trained model. Asked for is the loss that each image had "
+    "when its batch was used, which costs no pass of its own.",
+)
+def loss_measured_at_the_end(model, images, labels, optimizer, *, batch_size, generator, transform=None):
+    was = model.training
+    model.train()
+    for x, y in batches(images, labels, batch_size, generator):
+        step(model, x if transform is None else transform(x, generator), y, optimizer)
+    with torch.no_grad():
+        loss = functional.cross_entropy(model(images), labels).item()
+    model.train(was)
+    return loss
+
+
+@mistake(
+    "train_epoch",
+    caught_by="mean_over_the_batch",
+    says="The sum of a batch's losses is divided by `batch_size`. The last batch may be short: divide by the number of "
+    "images it has, or leave the mean to `cross_entropy`.",
+)
+def divided_by_the_batch_size(model, images, labels, optimizer, *, batch_size, generator, transform=None):
+    was, total = model.training, 0.0
+    model.train()
+    for x, y in batches(images, labels, batch_size, generator):
+        x = x if transform is None else transform(x, generator)
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(model(x), y, reduction="sum")
+        (loss / batch_size).backward()
+        optimizer.step()
+        total += loss.item()
+    model.train(was)
+    return total / len(images)
+
+
 def counted_right(model, images, labels, batch_size):
     """How many images are classified right, in the model's present mode."""
     parts = zip(images.split(batch_size), labels.split(batch_size), strict=True)
@@ -2877,6 +3160,38 @@ def predictions_changed(y_true, y_pred, K):
     y_true *= K
     y_true += y_pred
     return torch.bincount(y_true, minlength=K * K).reshape(K, K)
+
+
+@mistake(
+    "evaluate",
+    caught_by="nothing_else_changes",
+    says="The gradients of the model are set to zero or removed. Evaluation changes nothing of the model, and without "
+    "a graph there is nothing to clear.",
+)
+def gradients_cleared(model, images, labels, *, batch_size):
+    was = model.training
+    model.eval()
+    model.zero_grad()
+    with torch.no_grad():
+        right = counted_right(model, images, labels, batch_size)
+    model.train(was)
+    return right / len(images)
+
+
+@mistake(
+    "evaluate",
+    caught_by="nothing_else_changes",
+    says="The recording of gradients is switched on at the end, also where it was off before. `with torch.no_grad():` "
+    "puts it back as it was.",
+)
+def gradients_switched_on(model, images, labels, *, batch_size):
+    was = model.training
+    model.eval()
+    torch.set_grad_enabled(False)
+    right = counted_right(model, images, labels, batch_size)
+    torch.set_grad_enabled(True)
+    model.train(was)
+    return right / len(images)
 
 
 # --- What the network looks at ---------------------------------------------------------------------------------------
@@ -3329,6 +3644,18 @@ class FiveIsThree(Inception):
 
 @mistake(
     "InceptionBlock",
+    caught_by="largest_of_each_channel",
+    says="The image is padded with zeros and then pooled, so at the border 0 wins over negative values. "
+    "`nn.MaxPool2d(3, stride=1, padding=1)` pads with −∞.",
+)
+class PooledBesideZeros(Inception):
+    def parts(self, x):
+        pooled = functional.max_pool2d(functional.pad(x, (1, 1, 1, 1)), 3, 1)
+        return [self.one(x), self.three(x), self.five(x), self.after(pooled)]
+
+
+@mistake(
+    "InceptionBlock",
     caught_by="branch_pooled",
     says="The fourth branch does not pool before its 1×1 convolution.",
 )
@@ -3459,6 +3786,16 @@ class NotDepthwise(Separable):
 class ReluBetween(Separable):
     def forward(self, x):
         return torch.relu(self.norm(self.pointwise(torch.relu(self.depthwise(x)))))
+
+
+@mistake(
+    "SeparableConvBlock",
+    caught_by="output_in_evaluation",
+    says="What is larger than 6 is cut off: this is a ReLU6. A ReLU only cuts off what is negative.",
+)
+class EndsWithRelu6(Separable):
+    def forward(self, x):
+        return functional.relu6(self.norm(self.pointwise(self.depthwise(x))))
 
 
 @mistake(
@@ -3710,3 +4047,29 @@ def batches_as_lists(y, batch_size, generator):
     members = members_of(y)
     chosen = torch.cat([some(m, min(map(len, members)), generator) for m in members])
     return [part.int() for part in some(chosen, len(chosen), generator).split(batch_size)]
+
+
+@mistake(
+    "balanced_batches",
+    caught_by="classes_are_mixed",
+    says="Only within its batch is the order random: the classes are joined one after the other, so a batch has one or "
+    "two of them. Shuffle before cutting into batches.",
+)
+def mixed_within_batches(y, batch_size, generator):
+    members = members_of(y)
+    joined = torch.cat([some(m, min(map(len, members)), generator) for m in members])
+    return [some(batch, len(batch), generator) for batch in joined.split(batch_size)]
+
+
+@mistake(
+    "balanced_batches",
+    caught_by="drawn_anew",
+    says="A run of neighbours is taken from each class, from a random start on, so the same examples always come "
+    "together. Draw every example by itself: the first of a `randperm`.",
+)
+def neighbours_taken_together(y, batch_size, generator):
+    members = members_of(y)
+    least = min(map(len, members))
+    starts = [int(torch.randint(0, len(m) - least + 1, (1,), generator=generator)) for m in members]
+    chosen = torch.cat([m[k : k + least] for m, k in zip(members, starts, strict=True)])
+    return some(chosen, len(chosen), generator).split(batch_size)
