@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter, OrderedDict
 
@@ -100,6 +101,19 @@ def columns_window_by_window(images, kh, kw, stride, padding):
         (i, j) for i in range(0, padded.shape[2] - kh + 1, stride) for j in range(0, padded.shape[3] - kw + 1, stride)
     ]
     return torch.stack([padded[:, :, i : i + kh, j : j + kw].flatten(1) for i, j in starts], dim=-1)
+
+
+@alternative(
+    "im2col",
+    unusual="products with matrices of ones and zeros that select rows and columns",
+)
+def columns_by_selection(images, kh, kw, stride, padding):
+    wide = functional.pad(images, (padding,) * 4)
+    rows, columns = (
+        torch.stack([torch.eye(n, dtype=images.dtype)[i : n - k + i + 1 : stride] for i in range(k)])
+        for n, k in zip(wide.shape[2:], (kh, kw), strict=True)
+    )  # each (k, H_out, H)
+    return torch.einsum("iah,jbw,nchw->ncijab", rows, columns, wide).flatten(4).flatten(1, 3)
 
 
 @alternative(
@@ -521,6 +535,16 @@ def cycle_by_bits(t, n_1, lr_min, lr_max):
     return np.float64(lr_max - (lr_max - lr_min) * (2 * t - length) / length)
 
 
+@alternative(
+    "cyclical_lr_doubling",
+    unusual="calls itself for the next cycle, with the time that is left and twice the length",
+)
+def cycles_by_recursion(t, n_1, lr_min, lr_max):
+    if t >= 2 * n_1:
+        return cycles_by_recursion(t - 2 * n_1, 2 * n_1, lr_min, lr_max)
+    return lr_min + (lr_max - lr_min) * min(t, 2 * n_1 - t) / n_1
+
+
 # --- Modules ---------------------------------------------------------------------------------------------------------
 
 
@@ -805,6 +829,19 @@ def augmented_in_numpy(images, generator):
     return torch.from_numpy(out)
 
 
+@alternative(
+    "augment",
+    unusual="one of all 81 windows that unfold gives",
+)
+def augmented_by_unfold(images, generator):
+    N = len(images)
+    windows = functional.pad(images, (4, 4, 4, 4)).unfold(2, 32, 1).unfold(3, 32, 1)  # a view, nothing is copied
+    which = torch.randint(81, (N,), generator=generator)
+    pieces = windows[torch.arange(N), :, which // 9, which % 9]
+    mirrored = torch.rand(N, generator=generator) >= 0.5
+    return torch.where(mirrored[:, None, None, None], pieces.flip(3), pieces)
+
+
 # --- Training and evaluation -----------------------------------------------------------------------------------------
 
 
@@ -883,6 +920,28 @@ def trained_with_autograd_grad(model, images, labels, optimizer, *, batch_size, 
 
 
 @alternative(
+    "train_epoch",
+    unusual="the accuracy on the way by a second pass without a graph; batches cut off a list",
+)
+def epoch_with_accuracy(model, images, labels, optimizer, *, batch_size, generator, transform=None):
+    was, losses, right = model.training, [], 0
+    left = torch.rand(len(images), generator=generator).argsort().tolist()
+    model.train()
+    while left:
+        part, left = torch.tensor(left[:batch_size]), left[batch_size:]
+        x = images[part] if transform is None else transform(images[part], generator)
+        loss = -torch.log_softmax(model(x), 1).gather(1, labels[part, None]).mean()
+        model.zero_grad(set_to_none=False)
+        loss.backward()
+        optimizer.step()
+        losses += [float(loss)] * len(part)
+        with torch.no_grad():
+            right += int((model(x).argmax(1) == labels[part]).sum())
+    model.train(was)
+    return math.fsum(losses) / len(losses)
+
+
+@alternative(
     "evaluate",
     unusual="inference mode, and the share of each batch weighted by its size",
 )
@@ -916,6 +975,20 @@ def evaluated_by_an_inner_function(model, images, labels, *, batch_size):
         return predictions().eq(labels).sum().item() / len(labels)
     finally:
         model.train(mode)
+
+
+@alternative(
+    "evaluate",
+    unusual="counts images of which no class has a larger score; one at a time",
+)
+def accuracy_by_ranks(model, images, labels, *, batch_size):
+    was = model.training
+    model.eval()
+    with torch.inference_mode():
+        scores = [model(image[None])[0] for image in images]
+        right = [not bool((s > s[y]).any()) for s, y in zip(scores, labels.tolist(), strict=True)]
+    model.train(was)
+    return sum(right) / len(right)
 
 
 @alternative(
@@ -995,6 +1068,17 @@ def saliency_with_frozen_parameters(model, images, y):
 def saliency_by_vjp(model, images, y):
     scores, pull_back = torch.func.vjp(model, images)
     return pull_back(functional.one_hot(y, scores.shape[1]).to(scores.dtype))[0].abs().max(1).values.detach()
+
+
+@alternative(
+    "saliency_map",
+    unusual="backward on a deep copy of the model, which is thrown away",
+)
+def saliency_of_a_copy(model, images, y):
+    x = nn.Parameter(images.clone())
+    scores = copy.deepcopy(model)(x)
+    (scores * functional.one_hot(y, scores.shape[1])).sum().backward()
+    return torch.maximum(x.grad.amax(1), -x.grad.amin(1))
 
 
 @alternative(
@@ -1127,6 +1211,25 @@ class InceptionByUnfold(nn.Module):
 
 
 @alternative(
+    "InceptionBlock",
+    unusual="one batch normalisation for the channels of all branches",
+)
+class NormalisedTogether(nn.Module):
+    def __init__(self, c_in, *widths):
+        super().__init__()
+        kernels = zip(widths, (1, 3, 5, 1), strict=True)
+        self.layers = nn.ModuleDict(
+            {f"b{k}": nn.Conv2d(c_in, c, n, padding="same") for k, (c, n) in enumerate(kernels)}
+        )
+        self.norm = nn.BatchNorm2d(sum(widths))
+
+    def forward(self, x):
+        inputs = (x, x, x, functional.max_pool2d(x, 3, 1, 1))
+        parts = [layer(z) for layer, z in zip(self.layers.values(), inputs, strict=True)]
+        return self.norm(torch.cat(parts, 1)).clamp(min=0)
+
+
+@alternative(
     "SeparableConvBlock",
     unusual="a Sequential with biases; layers made in another order",
 )
@@ -1156,6 +1259,22 @@ class SeparableByEinsum(nn.Module):
     def forward(self, x):
         x = functional.conv2d(x, self.depth, padding=1, groups=x.shape[1])
         return torch.relu(self.norm(torch.einsum("nchw,fcij->nfhw", x, self.point)))
+
+
+@alternative(
+    "SeparableConvBlock",
+    unusual="both convolutions multiplied out into one ordinary kernel",
+)
+class SeparableInOneKernel(nn.Module):
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.depthwise = nn.Conv2d(c_in, c_in, 3, groups=c_in, bias=False)
+        self.pointwise = nn.Conv2d(c_in, c_out, 1, bias=False)
+        self.norm = nn.BatchNorm2d(c_out)
+
+    def forward(self, x):
+        kernel = self.pointwise.weight * self.depthwise.weight[:, 0]  # (c_out, c_in, 1, 1) · (c_in, 3, 3)
+        return self.norm(functional.conv2d(x, kernel, padding=1)).relu()
 
 
 @alternative(
@@ -1229,3 +1348,16 @@ def batches_as_a_loader(y, batch_size, generator):
     least = min(map(len, members))
     chosen = torch.cat([m[torch.multinomial(torch.ones(len(m)), least, generator=generator)] for m in members])
     return DataLoader(chosen, batch_size=batch_size, shuffle=True, generator=generator)
+
+
+@alternative(
+    "balanced_batches",
+    unusual="one permutation of all examples, of which each class keeps its first ones; drawn as they are asked for",
+)
+def first_of_each_class(y, batch_size, generator):
+    least, seen, chosen = int(torch.unique(y, return_counts=True)[1].min()), Counter(), []
+    for index in torch.randperm(len(y), generator=generator).tolist():
+        seen[int(y[index])] += 1
+        if seen[int(y[index])] <= least:
+            chosen.append(index)
+    return map(torch.tensor, [chosen[k : k + batch_size] for k in range(0, len(chosen), batch_size)])
