@@ -309,4 +309,8 @@ def _merged(
 def _check_variants(variants: list[Mistake | Alternative], exercises: dict[str, Exercise], folder: Path) -> None:
     for v in variants:
         if v.exercise not in exercises:
-            raise CourseError(f"{folder}: {v.name} is a variant of {v.exercise!r}, which is no exercise.")
+            file = folder / ("mistakes.py" if isinstance(v, Mistake) else "alternatives.py")
+            close = difflib.get_close_matches(v.exercise, exercises, 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            names = ", ".join(exercises)
+            raise CourseError(f"{file}: {v.name} is for {v.exercise!r}, no exercise; there are: {names}.{hint}")

@@ -161,14 +161,11 @@ def mistakes(
         rows = judge_variants(loaded, settings, workers, lambda: bar.advance(task))
     out.print(mistakes_table(rows))
     wrong = [r for r in rows if r.faults]
+    verdict = "all caught, all named, no right one loses a point." if rows else "nothing to judge."
     out.print(
         f"{len(loaded.mistakes)} mistake{'s' * (len(loaded.mistakes) != 1)} and {len(loaded.alternatives)} alternative "
         f"solution{'s' * (len(loaded.alternatives) != 1)}; "
-        + (
-            f"[bold red]{len(wrong)} with a fault.[/]"
-            if wrong
-            else "all caught, all named, no right one loses a point."
-        )
+        + (f"[bold red]{len(wrong)} with a fault.[/]" if wrong else verdict)
     )
     if wrong:
         raise typer.Exit(1)

@@ -77,15 +77,19 @@ def _row(variant: Mistake | Alternative, outcome: Outcome) -> Row:
         if name != variant.exercise and exercise["score"] < exercise["max_score"]:
             lost = [c["name"] for c in exercise["criteria"] if not c["passed"]]
             row.faults.append(f"loses points elsewhere: {name} ({', '.join(lost)})")
+    messages = {c["name"]: c["message"] for c in own["criteria"] if not c["passed"]}
     if isinstance(variant, Alternative):
         if row.caught_by:
-            messages = [c["message"] for c in own["criteria"] if not c["passed"]]
-            row.faults.append(f"is right but fails: {messages[0]}")
+            row.faults.append(f"is right but fails: {messages[row.caught_by[0]]}")
         return row
+    passed = [name for name in variant.caught_by if name not in messages]
+    more = [name for name in row.caught_by if name not in variant.caught_by]
     if not row.caught_by:
         row.faults.append("survives")
-    elif set(row.caught_by) != set(variant.caught_by):
-        row.faults.append(f"should fail {', '.join(variant.caught_by)}")
+    elif passed:
+        row.faults.append(f"should fail {', '.join(passed)}")
+    if more:
+        row.faults.append(f"also fails {', '.join(more)}: {messages[more[0]]}")
     if row.caught_by and variant.says not in row.diagnosis:
         row.faults.append("is not named")
     return row

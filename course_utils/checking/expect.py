@@ -164,7 +164,10 @@ class Expectation:
         """
         expected = torch.as_tensor(expected, dtype=None if isinstance(expected, Tensor) else torch.float64)
         if not bool(torch.isfinite(expected).all()):
-            raise CriterionFault(f"The expected value of {self.name} is not finite.")
+            raise CriterionFault(
+                f"The expected value of {self.name} is not finite. Where it is a result of the student's function, "
+                "`expect(…).finite()` goes first."
+            )
         self.shape(*expected.shape)
         got = self.tensor()
         if got.dtype == torch.bool or got.is_complex():
@@ -264,11 +267,9 @@ class Form:
         if self.shape == () and self.scalar != "tensor" and type(value) is float:
             return
         if self.shape == () and self.scalar == "float":
-            raise Unmet(
-                f"Expected a Python float as {self.name}, got {describe(value)}.",
-                "type",
-                ["`.item()` turns a 0-d tensor into a Python number."],
-            )
+            item = "`.item()` turns a 0-d tensor into a Python number."
+            causes = [item] if isinstance(value, Tensor | np.ndarray) else []
+            raise Unmet(f"Expected a Python float as {self.name}, got {describe(value)}.", "type", causes)
         expect(value, self.name).dtype(self.dtype or float_dtype)
         if tuple(value.shape) != self.shape:
             raise Unmet(f"Expected {self.name} of shape {self.shape}, got shape {tuple(value.shape)}.", "shape")

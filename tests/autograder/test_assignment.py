@@ -138,7 +138,10 @@ DISAGREEMENTS = {
         },
         "two criteria called doubles_every_entry",
     ),
-    "a mistake in nothing": ({"mistakes": MISTAKES.replace('"double"', '"duble"')}, "variant of 'duble'"),
+    "a mistake in nothing": (
+        {"mistakes": MISTAKES.replace('"double"', '"duble"')},
+        r"mistakes\.py: squares is for 'duble', no exercise; there are: double, halve\. Did you mean double\?",
+    ),
     "checks that do not import": (
         {"checks": "import a_module_that_is_not_there\n"},
         "Cannot import .*checks.py: ModuleNotFoundError",

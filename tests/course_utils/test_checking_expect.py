@@ -98,7 +98,7 @@ def test_a_single_number_is_compared_with_a_number() -> None:
 
 
 def test_an_expected_value_that_is_not_finite_is_the_staffs_fault() -> None:
-    with pytest.raises(CriterionFault):
+    with pytest.raises(CriterionFault, match=r"not finite\. Where it is a result of the student's function"):
         expect(RIGHT).close_to(RIGHT * float("inf"))
 
 
@@ -171,6 +171,12 @@ def test_form(form: Form, value: object, kind: str) -> None:
         assert refusal(lambda: form.check(value, torch.float64)).kind == kind
     else:
         form.check(value, torch.float64)
+
+
+def test_only_a_tensor_in_place_of_a_float_is_sent_to_item() -> None:
+    form = Form("accuracy", scalar="float")
+    assert "`.item()`" in refusal(lambda: form.check(torch.tensor(0.5), torch.float64)).causes[0]
+    assert refusal(lambda: form.check(2, torch.float64)).causes == []
 
 
 def test_form_knows_three_kinds_of_scalar() -> None:

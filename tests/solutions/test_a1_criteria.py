@@ -28,13 +28,13 @@ def test_reference_meets_every_criterion(exercise: str, secret: str, reference: 
     assert unmet(judged(exercise, reference, secret)) == {}
 
 
-@pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
+@pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: f"{v.exercise}.{v.name}")
 def test_alternative_gets_full_marks(variant: Alternative) -> None:
     for secret in SECRETS:
         assert unmet(judged(variant.exercise, with_variant({}, variant), secret)) == {}
 
 
-@pytest.mark.parametrize("variant", MISTAKES, ids=lambda v: v.name)
+@pytest.mark.parametrize("variant", MISTAKES, ids=lambda v: f"{v.exercise}.{v.name}")
 def test_mistake_fails_exactly_what_it_breaks(variant: Mistake) -> None:
     for secret in SECRETS:
         result = judged(variant.exercise, {variant.exercise: variant.solution}, secret)

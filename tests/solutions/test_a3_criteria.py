@@ -39,13 +39,13 @@ def test_reference_meets_every_criterion(exercise: str, secret: str, reference: 
     assert unmet(judged(exercise, reference, secret)) == {}
 
 
-@pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
+@pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: f"{v.exercise}.{v.name}")
 def test_alternative_gets_full_marks(variant: Alternative, reference: dict[str, Any]) -> None:
     for secret in SECRETS:
         assert unmet(judged(variant.exercise, with_variant(reference, variant), secret)) == {}
 
 
-@pytest.mark.parametrize("variant", MISTAKES, ids=lambda v: v.name)
+@pytest.mark.parametrize("variant", MISTAKES, ids=lambda v: f"{v.exercise}.{v.name}")
 def test_mistake_fails_exactly_what_it_breaks(variant: Mistake, reference: dict[str, Any]) -> None:
     result = judged(variant.exercise, with_variant(reference, variant), SECRETS[0])
     assert set(unmet(result)) == set(variant.caught_by)

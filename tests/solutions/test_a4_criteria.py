@@ -39,13 +39,13 @@ def test_reference_meets_every_criterion(exercise: str, secret: str, reference: 
     assert unmet(judged(exercise, reference, secret)) == {}
 
 
-@pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
+@pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: f"{v.exercise}.{v.name}")
 def test_alternative_gets_full_marks(variant: Alternative, reference: dict[str, Any]) -> None:
     for secret in SECRETS:
         assert unmet(judged(variant.exercise, with_variant(reference, variant), secret)) == {}
 
 
-@pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: v.name)
+@pytest.mark.parametrize("variant", ALTERNATIVES, ids=lambda v: f"{v.exercise}.{v.name}")
 def test_alternative_is_not_refused(variant: Alternative, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the notebook's look at names nor grading's reading of the source finds something forbidden."""
     methods = vars(variant.solution).values() if inspect.isclass(variant.solution) else [variant.solution]
