@@ -3,7 +3,8 @@
 Part one judges a simulated class through `autograder.grade` and says what a submission costs its workers and the
 driver. Part two leaves the judging out: the driver gets outcomes of the first part's class again and again, for up to
 4,000 students, and writes notebooks, results and gradebook as always; then it runs once more with nothing new. Part
-three records the same results with nbgrader's own functions, as its `autograde` does.
+three records the same results with nbgrader's own functions, as its `autograde` does. Part four makes the judged
+class's feedback pages.
 
     python benchmarks/grading_scale.py [--judged 40] [--sizes 40 400 4000] [--assignment a1] [--write]
 
@@ -33,7 +34,8 @@ from typing import Any
 from autograder import grade as grade_module
 from autograder.assignment import load_assignment
 from autograder.cores import usable_cores
-from autograder.course import create_course, read_course
+from autograder.course import Course, create_course, read_course
+from autograder.feedback import make_feedback
 from autograder.gradebook import open_gradebook
 from autograder.judging import Outcome, Settings, Work
 from autograder.record import Recorder, auto_score, remark
@@ -132,6 +134,14 @@ def recording_seconds(folder: Path, assignment: str, outcomes: list[Outcome], si
         return time.process_time() - start
 
 
+def page_seconds(course: Course, assignment: str) -> float:
+    """Processor seconds of one feedback page, the libraries loaded."""
+    make_feedback(course, assignment, workers=1)
+    start = time.process_time()
+    pages = make_feedback(course, assignment, workers=1, force=True)
+    return (time.process_time() - start) / len(pages)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -160,6 +170,7 @@ def main() -> None:
             judged.append(f"| {size} | {row[0]:.2f} | {row[1]:.0f} | {row[2]:.0f} |")
             print(judged[-1], flush=True)
         some = read(outcomes)
+        page = page_seconds(course, name)
         for size in options.sizes:
             course = create_course(folder / f"driver{size}", [assignment])
             hand_in(course.folder, name, notebooks, size)
@@ -206,6 +217,10 @@ def main() -> None:
         "| submissions | ours, each (ms) | nbgrader's own functions, each (ms) |",
         "|---|---|---|",
         *gradebook,
+        "",
+        "## Feedback pages",
+        "",
+        f"{options.judged[-1]} pages of the judged class, {1000 * page:.0f} ms each.",
         "",
     ]
     print("\n".join(lines))
