@@ -14,11 +14,12 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
+import torch.masked
 
 from course_utils.checking.exercise import Exercise
 from course_utils.checking.unmet import Unmet
@@ -35,6 +36,7 @@ PUBLIC_NAMES = tuple(
         (torch.nn, "Module"),
     )
 )
+HARMLESS = (torch.vmap,)  # though it lives in torch.func
 
 
 def refused(exercise: Exercise, found: Sequence[str]) -> ExerciseResult:
@@ -156,6 +158,10 @@ def _forbidden_use(
         return ".requires_grad (autograd)" if marked else None
     known, parts, dotted, value = _meaning(node, namespace, local)
     if known:
+        if any(value is function for function in HARMLESS):
+            return None
+        if forbidden and _is_private(dotted):
+            return f"{dotted}, which hides what is called"
         return next((dotted for rule in forbidden if _is_of_rule(dotted, value, rule)), None)
     for rule in forbidden:  # an attribute of a tensor, most likely
         last = rule.split(".")[-1]
@@ -175,6 +181,8 @@ def _resolved(value: Any, name: str, parts: Sequence[str]) -> tuple[str, Any]:
     public = next((dotted for dotted, known in PUBLIC_NAMES if value is known), name)
     dotted = value.__name__ if isinstance(value, ModuleType) else public
     for part in parts:
+        if part == "__call__":  # which is the function itself
+            continue
         value = getattr(value, part, None)
         dotted = value.__name__ if isinstance(value, ModuleType) else f"{dotted}.{part}"
     return dotted, value
@@ -186,12 +194,23 @@ def _is_of_rule(dotted: str, value: Any, rule: str) -> bool:
         short = dotted.partition(".")[0] not in sys.modules
         module = (getattr(value, "__module__", None) or "") if short else dotted
         return f"{module}.".startswith(rule[:-1])
-    return dotted == rule or (value is not None and callable(value) and value is _object(rule))
+    return dotted == rule or (callable(value) and any(value is function for function in _functions(rule)))
 
 
-def _object(rule: str) -> Callable[..., Any] | None:
+def _is_private(dotted: str) -> bool:
+    """Whether a name is one that torch keeps to itself, behind which everything can be found once more."""
+    root, *parts = dotted.split(".")
+    private = any(part.startswith("_") and not part.endswith("__") for part in parts)
+    return root in ("torch", "torchvision") and (private or (parts[:1] == ["ops"] and root == "torch"))
+
+
+@cache
+def _functions(rule: str) -> list[Callable[..., Any]]:
+    """What a rule forbids: a function of torch's also where torch.special and others have it again."""
     module, _, name = rule.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name, None)
-    except ImportError:
-        return None
+    places: list[Any] = []
+    with contextlib.suppress(ImportError):
+        places.append(importlib.import_module(module))
+    if module.split(".")[0] == "torch" and rule not in NAMESAKES:
+        places += [torch.Tensor, torch.special, torch.masked, torch.sparse]
+    return [function for place in places if (function := getattr(place, name, None)) is not None]

@@ -29,6 +29,12 @@ def notebook(code: str) -> dict[str, Any]:
         ("import torch as t\ndef f(x):\n    return t.softmax(x, 1)\n", ["torch.softmax"]),
         ("def f(x):\n    return x.softmax(1)\n", [".softmax (as torch.softmax)"]),
         ("def f(x):\n    return (x + 1).sigmoid_()\n", [".sigmoid_ (as torch.sigmoid)"]),
+        ("import torch\ndef f(x):\n    return torch.special.softmax(x, 1)\n", ["torch.special.softmax"]),
+        ("import torch\ndef f(x):\n    return torch.softmax.__call__(x, 1)\n", ["torch.softmax"]),
+        (
+            "import torch\ndef f(x):\n    return torch.ops.aten.softmax(x, 1) + torch._softmax(x, 1, False)\n",
+            [f"torch.{name}, which hides what is called" for name in ("ops.aten.softmax", "_softmax")],
+        ),
         ("from torch import softmax as s\ndef f(x):\n    return s(x, 1)\n", ["s"]),
         (
             "import torch.nn.functional as F\ndef f(x):\n    return F.softmax(x, 1) + F.relu(x)\n",
@@ -46,6 +52,7 @@ def notebook(code: str) -> dict[str, Any]:
         ("import torch\ndef g(x):\n    return torch.softmax(x, 1)\ndef f(x):\n    return g(x)\n", []),
         ("import numpy as np\nclass Own:\n    tanh = 1\nown = Own()\ndef f(x):\n    return np.exp(x) + own.tanh\n", []),
         ("import torch\ndef f(x):\n    with torch.no_grad():\n        return x + 1\n", []),
+        ("import torch\ndef f(x):\n    return torch.vmap(torch.exp)(x)\n", []),
         ("f = len\n", []),
         ("\n", []),
     ],
