@@ -65,9 +65,11 @@
 # later one is judged again with a right one in its place, so you lose the points only once.
 #
 # **What you may not call in an exercise**, because it is what the exercise asks for: `torch.softmax`, `log_softmax`,
-# `logsumexp`, `torch.sigmoid`, `logsigmoid` (nor as methods of a tensor, nor under another name such as
-# `torch.special.expit`), anything of `torch.nn` and `torch.optim`, automatic differentiation (`torch.autograd`,
-# `backward`, `requires_grad`, `torch.func`), and torchvision's transforms. `one_hot` and `relu` live in `torch.nn` too.
+# `logsumexp`, `torch.sigmoid`, `logsigmoid` (nor as methods of a tensor, nor by another way such as
+# `torch.special.expit`, `torch.logcumsumexp` or `torch.distributions`), anything of `torch.nn` and `torch.optim` (nor
+# the losses that `torch` has of `torch.nn`'s, such as `torch.hinge_embedding_loss`), automatic differentiation
+# (`torch.autograd`, `backward`, `requires_grad`, `torch.func`), and torchvision's transforms, models and `ops`.
+# `one_hot` and `relu` live in `torch.nn` too; `torch.relu` does not.
 # Everything else is allowed, loops and NumPy included: `exp`, `log`, `clamp`, `max`, `sum`, `argmax`, `flip`,
 # `@`, indexing …
 

@@ -73,6 +73,13 @@ def svm_cost_by_absolute_value(w, b, X, y, lam):
     return ((slack + slack.abs()) / 2).mean() + lam * torch.linalg.vector_norm(w) ** 2
 
 
+@alternative("binary_svm_gradients", unusual="half of the slope at the kink, from the sign function")
+def svm_gradients_with_half_a_slope(w, b, X, y, lam):
+    slope = (1 + torch.sign(1 - y * (X @ w + b))) / 2
+    g = -y * slope / len(y)
+    return X.T @ g + 2 * lam * w, g.sum()
+
+
 @alternative("binary_svm_gradients", unusual="one example at a time, and −y x at the kink")
 def svm_gradients_in_loops(w, b, X, y, lam):
     grad_w, grad_b = torch.zeros_like(w), torch.zeros_like(b)
@@ -103,6 +110,20 @@ def scores_by_class(X, W, b):
     for k in range(len(b)):
         scores[:, k] = X.mv(W[:, k]) + b[k]
     return scores
+
+
+@alternative("linear_scores", unusual="every entry of an own tensor by itself")
+def scores_entry_by_entry(X, W, b):
+    scores = X.new_zeros(X.shape[0], W.shape[1])
+    for n in range(X.shape[0]):
+        for k in range(W.shape[1]):
+            scores[n, k] = torch.dot(X[n], W[:, k]) + b[k]
+    return scores
+
+
+@alternative("linear_scores", unusual="one example at a time, vectorised by vmap")
+def scores_by_vmap(X, W, b):
+    return torch.vmap(lambda x: x @ W + b)(X)
 
 
 @alternative("softmax", unusual="NumPy inside")
@@ -235,6 +256,14 @@ def gradients_by_bias_trick(X, y, W, b, lam):
 # --- Multi-class hinge loss ------------------------------------------------------------------------------------------
 
 
+@alternative("cross_entropy_gradients", unusual="sums of examples class by class, in place of one-hot labels")
+def gradients_by_index_add(X, y, W, b, lam):
+    N, (d, K) = len(y), W.shape
+    P = torch.exp(_log_softmax(X @ W + b))
+    own = torch.zeros(K, d, dtype=X.dtype).index_add_(0, y, X)
+    return (X.T @ P - own.T) / N + 2 * lam * W, (P.sum(0) - torch.bincount(y, minlength=K)) / N
+
+
 @alternative("multiclass_hinge", unusual="two loops, and a Python float as the result")
 def hinge_in_loops(scores, y):
     total = 0.0
@@ -275,6 +304,19 @@ def hinge_gradients_by_heaviside(X, y, W, b, lam):
 
 
 # --- Mini-batch gradient descent -------------------------------------------------------------------------------------
+
+
+@alternative("minibatch_gd", unusual="recursive, the order by a draw without replacement, steps in place")
+def descent_by_recursion(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    if epochs == 0:
+        return [W, b]
+    W, b = W.clone(), b.clone()
+    order = torch.multinomial(torch.ones(len(X)), len(X), generator=generator)
+    for batch in torch.tensor_split(order, list(range(batch_size, len(X), batch_size))):
+        for parameter, gradient in zip((W, b), gradients(X[batch], y[batch], W, b, lam), strict=True):
+            parameter.sub_(lr * gradient)
+    rest = {"lam": lam, "lr": lr, "batch_size": batch_size, "epochs": epochs - 1, "generator": generator}
+    return descent_by_recursion(X, y, W, b, gradients, **rest)
 
 
 @alternative("minibatch_gd", unusual="the order by sorting random numbers; all batches of all epochs drawn beforehand")

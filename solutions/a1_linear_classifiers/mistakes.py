@@ -238,7 +238,7 @@ def svm_cost_as_float(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by=("gradient_of_w", "gradient_of_b"),
+    caught_by="gradient_of_w",
     says="The labels are treated as 0 and 1, so negative examples contribute nothing. They are −1 and +1.",
 )
 def svm_gradients_labels_zero_and_one(w, b, X, y, lam):
@@ -259,7 +259,7 @@ def svm_gradients_summed(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by=("gradient_of_w", "gradient_of_b"),
+    caught_by="gradient_of_w",
     says="Only misclassified examples contribute; those inside the margin, y·s < 1, do too.",
 )
 def svm_gradients_without_margin(w, b, X, y, lam):
@@ -269,7 +269,7 @@ def svm_gradients_without_margin(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by=("gradient_of_w", "gradient_of_b"),
+    caught_by="gradient_of_w",
     says="Every example contributes; those beyond the margin, y·s > 1, have gradient 0.",
 )
 def svm_gradients_of_all(w, b, X, y, lam):
@@ -279,7 +279,7 @@ def svm_gradients_of_all(w, b, X, y, lam):
 
 @mistake(
     "binary_svm_gradients",
-    caught_by=("gradient_of_w", "gradient_of_b"),
+    caught_by="gradient_of_w",
     says="The sign of the hinge's gradient is flipped: where 1 − y·s > 0 its derivative by s is −y.",
 )
 def svm_gradients_sign_flipped(w, b, X, y, lam):
@@ -305,6 +305,16 @@ def svm_gradients_regulariser_halved(w, b, X, y, lam):
 def svm_gradients_bias_regularised(w, b, X, y, lam):
     g = -y * (y * (X @ w + b) < 1) / len(y)
     return X.T @ g + 2 * lam * w, g.sum() + 2 * lam * b
+
+
+@mistake(
+    "binary_svm_gradients",
+    caught_by="gradient_of_b",
+    says="The gradient of b has the wrong sign: as for w, its terms are −y.",
+)
+def svm_bias_upwards(w, b, X, y, lam):
+    g = -y * (y * (X @ w + b) < 1) / len(y)
+    return X.T @ g + 2 * lam * w, -g.sum()
 
 
 @mistake(
@@ -368,7 +378,7 @@ def softmax_global_maximum(scores):
 
 @mistake(
     "softmax",
-    caught_by=("follows_the_exponentials", "rows_sum_to_one", "rows_far_apart", "two_classes"),
+    caught_by="follows_the_exponentials",
     says="The probabilities sum to one over the examples (axis 0). Every example's own probabilities are to sum to "
     "one: axis 1.",
 )
@@ -497,7 +507,7 @@ def cross_entropy_mean_over_classes(scores, y):
 
 @mistake(
     "cross_entropy",
-    caught_by=("minus_log_probability", "no_logarithm_of_zero"),
+    caught_by="minus_log_probability",
     says="This is the logarithm to base 2; the natural one is asked for.",
 )
 def logarithm_to_base_two(scores, y):
@@ -732,7 +742,7 @@ def gradients_without_regulariser(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by=("gradient_of_W", "gradient_of_b"),
+    caught_by="gradient_of_W",
     says="The sign of the data term is flipped: the derivative by the scores is P − Y, not Y − P.",
 )
 def gradients_sign_flipped(X, y, W, b, lam):
@@ -752,7 +762,7 @@ def gradient_of_b_averaged(X, y, W, b, lam):
 
 @mistake(
     "cross_entropy_gradients",
-    caught_by=("gradient_of_W", "gradient_of_b", "large_scores_do_not_overflow"),
+    caught_by="gradient_of_W",
     says="The derivative by the scores is P − Y: the one-hot targets are not subtracted here.",
 )
 def gradients_without_targets(X, y, W, b, lam):
@@ -782,6 +792,18 @@ def gradients_classes_counted_in_labels(X, y, W, b, lam):
     G = torch.exp(_log_probabilities(X, W, b)) - torch.eye(int(y.max()) + 1, dtype=X.dtype)[y]
     G = G / len(y)
     return X.T @ G + 2 * lam * W, G.sum(0)
+
+
+@mistake(
+    "cross_entropy_gradients",
+    caught_by="gradient_of_b",
+    says="The gradient of b lacks the labels: it is the sum of P − Y over the examples, as for W.",
+)
+def bias_gradient_without_targets(X, y, W, b, lam):
+    e = torch.exp(X @ W + b - (X @ W + b).amax(1, keepdim=True))
+    P = e / e.sum(1, keepdim=True)
+    Y = torch.eye(len(b), dtype=X.dtype)[y]
+    return X.T @ (P - Y) / len(y) + 2 * lam * W, P.mean(0)
 
 
 @mistake(
@@ -876,7 +898,7 @@ def _hinge_gradient_of_scores(X, y, W, b, margin=1.0):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by=("column_of_the_true_class", "gradient_of_b"),
+    caught_by="column_of_the_true_class",
     says="The true class gets −1 for an example, whatever the number of violated margins; it gets −1 for each.",
 )
 def true_class_pushed_once(X, y, W, b, lam):
@@ -889,7 +911,7 @@ def true_class_pushed_once(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by=("column_of_the_true_class", "gradient_of_b", "one_subgradient_at_the_kink"),
+    caught_by=("column_of_the_true_class", "one_subgradient_at_the_kink"),
     says="The true class is counted among the violated margins (its own is s_y − s_y + 1 = 1 > 0).",
 )
 def true_class_among_the_violations(X, y, W, b, lam):
@@ -901,7 +923,7 @@ def true_class_among_the_violations(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by=("column_of_the_true_class", "gradient_of_b", "one_subgradient_at_the_kink"),
+    caught_by=("column_of_the_true_class", "one_subgradient_at_the_kink"),
     says="The gradient of the true class's column is missing: it gets −1 for every violated margin.",
 )
 def true_class_not_pushed(X, y, W, b, lam):
@@ -911,7 +933,7 @@ def true_class_not_pushed(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by=("columns_of_wrong_classes", "column_of_the_true_class", "gradient_of_b"),
+    caught_by=("columns_of_wrong_classes", "column_of_the_true_class"),
     says="Only classes that score higher than the true one count; those within the margin, s_k > s_y − 1, do too.",
 )
 def hinge_gradients_without_margin(X, y, W, b, lam):
@@ -961,7 +983,21 @@ def hinge_gradient_of_b_averaged(X, y, W, b, lam):
 
 @mistake(
     "multiclass_hinge_gradients",
-    caught_by=("columns_of_wrong_classes", "column_of_the_true_class", "gradient_of_b"),
+    caught_by=("gradient_of_b", "one_subgradient_at_the_kink"),
+    says="The gradient of b counts the violations and lets the true class be: it has minus their number, as in W.",
+)
+def hinge_bias_of_wrong_classes_only(X, y, W, b, lam):
+    n, scores = torch.arange(len(y)), X @ W + b
+    G = (scores - scores[n, y][:, None] + 1 > 0).to(X.dtype)
+    G[n, y] = 0
+    wrong = G.mean(0)
+    G[n, y] = -G.sum(1)
+    return X.T @ G / len(y) + 2 * lam * W, wrong
+
+
+@mistake(
+    "multiclass_hinge_gradients",
+    caught_by=("columns_of_wrong_classes", "column_of_the_true_class"),
     says="The size of the violation is used as the gradient; the derivative of max(0, m) is 1 where m > 0.",
 )
 def violations_for_their_derivative(X, y, W, b, lam):
@@ -1249,13 +1285,7 @@ def gradients_called_twice(X, y, W, b, gradients, *, lam, lr, batch_size, epochs
 
 @mistake(
     "minibatch_gd",
-    caught_by=(
-        "number_of_epochs",
-        "batches_have_the_given_size",
-        "last_batch_is_what_is_left",
-        "new_order_every_epoch",
-        "batches_of_one",
-    ),
+    caught_by="batches_have_the_given_size",
     says="`gradients` is called with all examples for every step instead of those of the batch.",
 )
 def whole_set_for_every_step(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
@@ -1335,7 +1365,7 @@ def bce_overflows(scores, y):
 
 @mistake(
     "binary_cross_entropy",
-    caught_by=("both_outcomes_count", "mean_over_classes", "right_for_large_scores"),
+    caught_by="both_outcomes_count",
     says="Only the true class adds to the loss; each of the other classes adds −log(1 − p).",
 )
 def bce_of_true_class_only(scores, y):
@@ -1382,7 +1412,7 @@ def bce_gradients_overflow(X, y, W, b, lam):
 
 @mistake(
     "binary_cross_entropy_gradients",
-    caught_by=("gradient_of_W", "mean_over_classes", "gradient_of_b", "large_scores_do_not_overflow"),
+    caught_by="gradient_of_W",
     says="The probabilities are those of softmax; binary cross-entropy takes the sigmoid of every score by itself.",
 )
 def bce_gradients_of_softmax(X, y, W, b, lam):
@@ -1392,7 +1422,7 @@ def bce_gradients_of_softmax(X, y, W, b, lam):
 
 @mistake(
     "binary_cross_entropy_gradients",
-    caught_by=("gradient_of_W", "gradient_of_b"),
+    caught_by="gradient_of_W",
     says="The sign of the data term is flipped: the derivative by the scores is σ(s) − Y.",
 )
 def bce_gradients_sign_flipped(X, y, W, b, lam):

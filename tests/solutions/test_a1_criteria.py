@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import linecache
 from typing import Any
 
 import pytest
 import torch
 from criteria_in_process import Criteria, unmet, with_variant
 
+from autograder.rules import Source, read
 from course_utils.checking import Alternative, Mistake
+from course_utils.checking.ready_made import ready_made_calls
 
 CRITERIA = Criteria("a1_linear_classifiers")
 EXERCISES, MISTAKES, ALTERNATIVES = CRITERIA.exercises, CRITERIA.mistakes, CRITERIA.alternatives
@@ -120,3 +124,34 @@ def test_a_result_of_the_wrong_type_earns_nothing(exercise: str, result: Any) ->
     found = judged(exercise, {exercise: lambda *args, **kwargs: result}, SECRETS[0])
     assert found.score == 0
     assert all(c.message for c in found.criteria)
+
+
+READY_MADE = {
+    "softmax": (
+        "torch.distributions.Categorical(logits=scores).probs",
+        "(scores - scores.logcumsumexp(1)[:, -1:]).exp()",
+        "torch.masked.softmin(-scores, 1)",
+        "torch.special.softmax(scores, 1)",
+        "torch.softmax.__call__(scores, 1)",
+        "torch._C._nn.log_softmax(scores, 1).exp()",
+        "torch.ops.aten.softmax.int(scores, 1)",
+    ),
+    "multiclass_hinge": ("torch.margin_ranking_loss(scores, y, y)", "torch.hinge_embedding_loss(scores, y)"),
+    "binary_cross_entropy": (
+        "torchvision.ops.sigmoid_focal_loss(scores, y, alpha=-1, gamma=0)",
+        "torch.binary_cross_entropy_with_logits(scores, y)",
+        "torch.distributions.Bernoulli(logits=scores).log_prob(y)",
+    ),
+    "random_horizontal_flip": ("torchvision.transforms.functional.hflip(scores)",),
+}
+
+
+@pytest.mark.parametrize(("exercise", "call"), [(e, call) for e, calls in READY_MADE.items() for call in calls])
+def test_ready_made_ways_are_refused_by_the_notebook_and_by_grading(exercise: str, call: str) -> None:
+    code = f"import torch, torch.masked, torchvision\ndef {exercise}(scores, y=None):\n    return {call}\n"
+    linecache.cache["cell"] = (len(code), None, code.splitlines(True), "cell")
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, "cell", "exec"), namespace)
+    forbidden = EXERCISES[exercise].forbidden
+    assert ready_made_calls(exercise, namespace, forbidden, [])
+    assert read(Source([ast.parse(code)]), exercise, forbidden, [exercise]).violations
