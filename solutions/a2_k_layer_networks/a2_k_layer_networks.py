@@ -715,7 +715,8 @@ check("cyclical_lr")
 # - If `on_step` is not `None`, call `on_step(t, lr, value)` after every update. `lr` is the learning rate of this
 #   update, and `value` is the `cost` of this mini-batch *with the parameters before the update*, as a Python float
 #   (`.item()`).
-# - Return new layers. Those that were given keep their values.
+# - Return the layers after the last update, whether or not others before had a lower cost, as new ones. Those that were
+#   given keep their values.
 #
 # With $N = 10$, `batch_size=4`, $n_s = 2$ and two cycles there are 8 updates. One possible run:
 #

@@ -303,17 +303,7 @@ def bias_as_a_row(sizes, scheme, *, sigma=None, generator):
 
 @mistake(
     "initialize",
-    caught_by=(
-        "he",
-        "xavier",
-        "normal",
-        "gaussian_around_zero",
-        "every_layer_has_its_own_numbers",
-        "keeps_form",
-        "same_state_same_result",
-        "generator_decides",
-        "one_layer_or_many",
-    ),
+    caught_by="keeps_form",
     says="W has shape (d_out, d_in), as in formulas with examples as columns. Here examples are rows, and W is "
     "(d_in, d_out): S = XW + b.",
 )
@@ -482,7 +472,7 @@ def bias_after_the_relu(X, layers):
 
 @mistake(
     "forward",
-    caught_by=("one_hidden_layer", "many_layers", "one_layer", "no_relu_on_the_scores", "smallest_sizes"),
+    caught_by="one_hidden_layer",
     says="Probabilities are returned instead of scores: the softmax belongs to the cost, which is more exact "
     "without it.",
 )
@@ -740,9 +730,11 @@ def squares_summed_in_float32(X, y, layers, lam):
 
 # --- backward --------------------------------------------------------------------------------------------------------
 
-_HIDDEN = ("weights_of_a_hidden_layer", "bias_of_a_hidden_layer", "many_layers_back", "with_every_bias")
 _ALL_LAYERS = (
-    *_HIDDEN,
+    "weights_of_a_hidden_layer",
+    "bias_of_a_hidden_layer",
+    "many_layers_back",
+    "with_every_bias",
     "weights_of_the_last_layer",
     "bias_of_the_last_layer",
     "mean_over_examples",
@@ -761,7 +753,7 @@ _ALL_LAYERS = (
 
 @mistake(
     "backward",
-    caught_by=_HIDDEN,
+    caught_by="weights_of_a_hidden_layer",
     says="The gradient goes back through units that the ReLU has switched off. Either its mask is missing, or it is "
     "H >= 0, which holds everywhere: what comes out of a ReLU is never negative. The mask is H > 0.",
 )
@@ -776,7 +768,7 @@ def mask_missing(y, layers, cache, lam):
 
 @mistake(
     "backward",
-    caught_by=_HIDDEN,
+    caught_by="weights_of_a_hidden_layer",
     says="The mask is taken from the gradient (G > 0) instead of from what went through the ReLU: a unit that was "
     "switched on passes its gradient on, whatever its sign.",
 )
@@ -823,7 +815,7 @@ def mask_of_the_last_hidden_layer_only(y, layers, cache, lam):
 
 @mistake(
     "backward",
-    caught_by=("bias_of_a_hidden_layer", "many_layers_back", "with_every_bias"),
+    caught_by="bias_of_a_hidden_layer",
     says="The gradient of a hidden b is summed before the ReLU's mask is applied. b is added before the ReLU, so its "
     "gradient has gone back through it.",
 )
@@ -941,13 +933,7 @@ def sign_flipped(y, layers, cache, lam):
 
 @mistake(
     "backward",
-    caught_by=(
-        "weights_of_the_last_layer",
-        "bias_of_the_last_layer",
-        *_HIDDEN,
-        "a_single_layer",
-        "large_scores_do_no_harm",
-    ),
+    caught_by="weights_of_the_last_layer",
     says="The one-hot labels are not subtracted: the gradient with respect to the scores is P − Y, not P.",
 )
 def labels_not_subtracted(y, layers, cache, lam):
@@ -956,13 +942,7 @@ def labels_not_subtracted(y, layers, cache, lam):
 
 @mistake(
     "backward",
-    caught_by=(
-        "weights_of_the_last_layer",
-        "bias_of_the_last_layer",
-        *_HIDDEN,
-        "a_single_layer",
-        "large_scores_do_no_harm",
-    ),
+    caught_by="weights_of_the_last_layer",
     says="The scores themselves are used where the probabilities belong: P is the softmax of the scores.",
 )
 def scores_for_probabilities(y, layers, cache, lam):
@@ -993,24 +973,7 @@ def classes_counted_in_y(y, layers, cache, lam):
 
 @mistake(
     "backward",
-    caught_by=(
-        "weights_of_a_hidden_layer",
-        "bias_of_a_hidden_layer",
-        "many_layers_back",
-        "weights_of_the_last_layer",
-        "bias_of_the_last_layer",
-        "mean_over_examples",
-        "regulariser_of_every_layer",
-        "only_weights_are_regularised",
-        "keeps_form",
-        "with_every_bias",
-        "cache_serves_again",
-        "large_scores_do_no_harm",
-        "takes_any_layout",
-        "slope_at_zero",
-        "keeps_precision",
-        "one_example_is_a_set",
-    ),
+    caught_by="keeps_form",
     says="The gradients come in the order in which they are computed, the last layer's first. Return them in "
     "the order of the layers.",
 )
@@ -1106,6 +1069,17 @@ def gradients_squeezed(y, layers, cache, lam):
 
 @mistake(
     "backward",
+    caught_by="a_single_layer",
+    says="The input of the last layer goes through a ReLU on the way back. After a hidden layer this changes nothing; "
+    "a network of one layer has X there, which may be negative.",
+)
+def relu_on_what_goes_into_the_last_layer(y, layers, cache, lam):
+    *inputs, last = cache[0]
+    return _back(layers, [*inputs, last.clamp(min=0)], _upstream(cache[1], y), lam)
+
+
+@mistake(
+    "backward",
     caught_by="keeps_precision",
     says="Gradients or probabilities are computed in float32 and converted back; float64 inputs keep their digits.",
 )
@@ -1138,7 +1112,7 @@ def rise_scaled_by_lr_max(t, n_s, lr_min, lr_max):
 
 @mistake(
     "cyclical_lr",
-    caught_by=("starts_at_lr_min", "rises_to_lr_max", "falls_again", "shortest_cycle"),
+    caught_by="starts_at_lr_min",
     says="The schedule is one update ahead: the first update is t = 0, and there the learning rate is lr_min.",
 )
 def one_update_ahead(t, n_s, lr_min, lr_max):
@@ -1518,6 +1492,53 @@ def first_epoch_not_shuffled(X, y, layers, *, lam, batch_size, n_s, cycles, lr_m
         yield from _orders(len(X), batch_size, generator)
 
     return _trained(X, y, layers, orders(), _rates(n_s, cycles, lr_min, lr_max), lam, on_step)
+
+
+@mistake(
+    "train",
+    caught_by="new_order_every_epoch",
+    says="The order is drawn once and only moved along in later epochs, so almost the same examples meet again. Draw "
+    "a new order for every epoch.",
+)
+def order_moved_along(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    def orders():
+        order = torch.randperm(len(X), generator=generator)
+        while True:
+            order = order.roll(1)
+            yield from order.split(batch_size)
+
+    return _trained(X, y, layers, orders(), _rates(n_s, cycles, lr_min, lr_max), lam, on_step)
+
+
+@mistake(
+    "train",
+    caught_by="last_batch_is_what_is_left",
+    says="The batches of an epoch are taken from the end, so the smaller one comes first. It is the last one: take "
+    "`pop(0)` for `pop()`.",
+)
+def smaller_batch_first(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    def orders():
+        while True:
+            yield from reversed(torch.randperm(len(X), generator=generator).split(batch_size))
+
+    return _trained(X, y, layers, orders(), _rates(n_s, cycles, lr_min, lr_max), lam, on_step)
+
+
+@mistake(
+    "train",
+    caught_by="updates_build_on_each_other",
+    says="The layers with the lowest training cost are returned. Return those after the last update.",
+)
+def best_layers_returned(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    batches, lowest, best = _orders(len(X), batch_size, generator), math.inf, layers
+    for t, (batch, lr) in enumerate(zip(batches, _rates(n_s, cycles, lr_min, lr_max), strict=False)):
+        before, layers = layers, _moved(layers, _gradients(X[batch], y[batch], layers, lam), lr)
+        if on_step is not None:
+            on_step(t, lr, float(_cost(X[batch], y[batch], before, lam)))
+        now = float(_cost(X, y, layers, lam))
+        if now < lowest:
+            lowest, best = now, layers
+    return best
 
 
 @mistake(
@@ -2097,6 +2118,16 @@ def only_where_there_is_a_gradient(theta, grad, state, *, lr, momentum):
 
 @mistake(
     "nesterov_step",
+    caught_by="keeps_precision",
+    says="The velocity is kept in float32, so a float64 parameter loses digits in later steps; keep its dtype.",
+)
+def nesterov_velocity_in_float32(theta, grad, state, *, lr, momentum):
+    velocity = grad.float() if state is None else momentum * state + grad.float()
+    return (theta - lr * (grad + momentum * velocity)).to(theta.dtype), velocity
+
+
+@mistake(
+    "nesterov_step",
     caught_by=("first_step", "many_steps"),
     says="This is plain momentum, a step along the velocity. Nesterov's looks ahead: grad + momentum · (new velocity).",
 )
@@ -2221,6 +2252,17 @@ def nesterov_only_where_there_is_a_gradient(theta, grad, state, *, lr, momentum)
 
 def _mean_square(grad, state, alpha):
     return (1 - alpha) * grad**2 + (0 if state is None else alpha * state)
+
+
+@mistake(
+    "rmsprop_step",
+    caught_by="keeps_precision",
+    says="The mean of the squares is kept in float32, so a float64 parameter loses digits in later steps; keep the "
+    "gradient's dtype.",
+)
+def mean_square_in_float32(theta, grad, state, *, lr, alpha, eps):
+    mean_square = (1 - alpha) * grad**2 + (0 if state is None else alpha * state)
+    return theta - lr * grad / (mean_square.sqrt() + eps), mean_square.float()
 
 
 @mistake(
@@ -3167,6 +3209,27 @@ def _bn_network(X, layers, running, training, *, relu=torch.relu, decay=0.9, eps
 
 @mistake(
     "forward_bn",
+    caught_by="scores_afterwards",
+    says="Every hidden layer is normalised with the running statistics of the last one. Each has its own: running[k] "
+    "belongs to layers[k].",
+)
+def statistics_of_the_last_layer(X, layers, running, *, training):
+    last = None if running is None else [running[-1]] * (len(layers) - 1) if len(layers) > 1 else []
+    scores, cache, new = _bn_network(X, layers, last, training)
+    return scores, cache, new if training else running
+
+
+@mistake(
+    "forward_bn",
+    caught_by="default_eps",
+    says="With training=False ε is missing: the running variance needs it under the root too.",
+)
+def no_eps_afterwards(X, layers, running, *, training):
+    return _bn_network(X, layers, running, training, eps=1e-5 if training else 0.0)
+
+
+@mistake(
+    "forward_bn",
     caught_by=(
         "scores_in_training",
         "many_layers",
@@ -3403,12 +3466,9 @@ def _bn_gradients(y, layers, cache, lam, *, back=_bn_back, mask=lambda H, cache:
     return gradients
 
 
-_HIDDEN_BN = ("weights_of_hidden_layers", "gradients_of_gamma_and_beta", "with_every_bias")
-
-
 @mistake(
     "backward_bn",
-    caught_by=_HIDDEN_BN,
+    caught_by="weights_of_hidden_layers",
     says="The gradient goes back through units that the ReLU has switched off: its mask is missing.",
 )
 def relu_mask_missing(y, layers, cache, lam):
@@ -3417,7 +3477,7 @@ def relu_mask_missing(y, layers, cache, lam):
 
 @mistake(
     "backward_bn",
-    caught_by=_HIDDEN_BN,
+    caught_by=("weights_of_hidden_layers", "gradients_of_gamma_and_beta", "with_every_bias"),
     says="The mask is taken from Ŝ, before γ and β. What went into the ReLU is γŜ + β.",
 )
 def mask_from_the_normalised(y, layers, cache, lam):
@@ -3426,13 +3486,7 @@ def mask_from_the_normalised(y, layers, cache, lam):
 
 @mistake(
     "backward_bn",
-    caught_by=(
-        "weights_of_hidden_layers",
-        "gradients_of_gamma_and_beta",
-        "with_every_bias",
-        "hidden_biases_have_no_effect",
-        "small_batches_back",
-    ),
+    caught_by="weights_of_hidden_layers",
     says="The gradient does not go back through the normalisation: what γ and β leave is handed on as if it were the "
     "gradient of S.",
 )
@@ -3442,13 +3496,7 @@ def normalisation_skipped(y, layers, cache, lam):
 
 @mistake(
     "backward_bn",
-    caught_by=(
-        "weights_of_hidden_layers",
-        "gradients_of_gamma_and_beta",
-        "with_every_bias",
-        "hidden_biases_have_no_effect",
-        "small_batches_back",
-    ),
+    caught_by="weights_of_hidden_layers",
     says="Mean and standard deviation are treated as constants on the way back; they depend on every example "
     "of the batch.",
 )
@@ -3555,15 +3603,7 @@ def bn_exponentials_overflow(y, layers, cache, lam):
 
 @mistake(
     "backward_bn",
-    caught_by=(
-        "weights_of_the_last_layer",
-        "bias_of_the_last_layer",
-        "with_every_bias",
-        "large_scores_do_no_harm",
-        "a_single_layer",
-        "weights_of_hidden_layers",
-        "gradients_of_gamma_and_beta",
-    ),
+    caught_by="weights_of_the_last_layer",
     says="The one-hot labels are not subtracted: the gradient with respect to the scores is P − Y, not P.",
 )
 def bn_labels_not_subtracted(y, layers, cache, lam):
@@ -3608,6 +3648,27 @@ def bn_mask_with_zero(y, layers, cache, lam):
 def hidden_bias_gradient_left_out(y, layers, cache, lam):
     gradients = _bn_gradients(y, layers, cache, lam)
     return [{k: v for k, v in g.items() if k != "b" or g is gradients[-1]} for g in gradients]
+
+
+@mistake(
+    "backward_bn",
+    caught_by="a_single_layer",
+    says="The input of the last layer goes through a ReLU on the way back. After a hidden layer this changes nothing; "
+    "a network of one layer has X there, which may be negative.",
+)
+def bn_relu_on_what_goes_into_the_last_layer(y, layers, cache, lam):
+    *inputs, last = cache[0]
+    return _bn_gradients(y, layers, ([*inputs, last.clamp(min=0)], *cache[1:]), lam)
+
+
+@mistake(
+    "backward_bn",
+    caught_by=("bias_of_the_last_layer", "with_every_bias", "large_scores_do_no_harm", "a_single_layer"),
+    says="The gradient of the last b lacks the labels: it is the sum of P − Y over the examples, as for W.",
+)
+def last_bias_without_labels(y, layers, cache, lam):
+    *gradients, last = _bn_gradients(y, layers, cache, lam)
+    return [*gradients, {**last, "b": torch.softmax(cache[2], 1).mean(0)}]
 
 
 @mistake(
@@ -3817,6 +3878,15 @@ def mask_by_division(H, p, *, training, generator):
 
 @mistake(
     "dropout_backward",
+    caught_by="same_entries_as_forward",
+    says="Kept entries are told by a mask larger than 1. With p = 0 it is 1 everywhere, and nothing passes.",
+)
+def scaled_mask_above_one(grad_out, cache):
+    return grad_out if cache is None else torch.where(cache > 1, grad_out * cache, torch.zeros_like(grad_out))
+
+
+@mistake(
+    "dropout_backward",
     caught_by=(
         "same_entries_as_forward",
         "factor_of_forward",
@@ -3956,15 +4026,7 @@ def geometric_mean(probabilities):
 
 @mistake(
     "ensemble",
-    caught_by=(
-        "mean_of_the_models",
-        "every_model_counts_alike",
-        "keeps_precision",
-        "keeps_form",
-        "leaves_arguments_alone",
-        "takes_any_layout",
-        "result_is_a_distribution",
-    ),
+    caught_by="mean_of_the_models",
     says="The models vote with their favourite class. The mean of the probabilities knows how sure each of them is.",
 )
 def votes(probabilities):
@@ -3974,15 +4036,7 @@ def votes(probabilities):
 
 @mistake(
     "ensemble",
-    caught_by=(
-        "mean_of_the_models",
-        "every_model_counts_alike",
-        "keeps_precision",
-        "keeps_form",
-        "leaves_arguments_alone",
-        "takes_any_layout",
-        "result_is_a_distribution",
-    ),
+    caught_by="every_model_counts_alike",
     says="Each model is averaged with the mean so far, so the last one counts for half and the first ones for "
     "next to nothing. All count alike.",
 )
@@ -4061,6 +4115,53 @@ def snapshots_one_update_early(X, y, layers, *, lam, batch_size, n_s, cycles, lr
     rates = _rates(n_s, cycles, lr_min, lr_max)
     at = [2 * (c + 1) * n_s - 1 for c in range(cycles)]
     return _snapshots(X, y, layers, at, lam, batch_size, rates, generator, on_step)
+
+
+@mistake(
+    "train_snapshots",
+    caught_by="same_state_same_result",
+    says="The order comes from a generator of the function's own with a fixed seed. It comes from `generator`.",
+)
+def snapshots_from_an_own_seed(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    rates, own = _rates(n_s, cycles, lr_min, lr_max), torch.Generator().manual_seed(0)
+    at = [2 * (c + 1) * n_s for c in range(cycles)]
+    return _snapshots(X, y, layers, at, lam, batch_size, rates, own, on_step)
+
+
+@mistake(
+    "train_snapshots",
+    caught_by="every_example_once_an_epoch",
+    says="The examples are shuffled once and meet in the same batches in every epoch. Draw a new order for each.",
+)
+def snapshots_of_one_order(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    order, rates, found = torch.randperm(len(X), generator=generator), _rates(n_s, cycles, lr_min, lr_max), []
+    batches = order.split(batch_size)
+    for t, lr in enumerate(rates):
+        batch, before = batches[t % len(batches)], layers
+        layers = _moved(layers, _gradients(X[batch], y[batch], layers, lam), lr)
+        if on_step is not None:
+            on_step(t, lr, float(_cost(X[batch], y[batch], before, lam)))
+        if (t + 1) % (2 * n_s) == 0:
+            found.append(layers)
+    return found
+
+
+@mistake(
+    "train_snapshots",
+    caught_by="on_step_is_told",
+    says="The cost that `on_step` is told lacks the regulariser λ Σ W².",
+)
+def snapshots_told_the_loss(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    rates, found = _rates(n_s, cycles, lr_min, lr_max), []
+    for t, (batch, lr) in enumerate(zip(_orders(len(X), batch_size, generator), rates, strict=False)):
+        before, layers = layers, _moved(layers, _gradients(X[batch], y[batch], layers, lam), lr)
+        if on_step is not None:
+            on_step(t, lr, float(_cost(X[batch], y[batch], before, 0.0)))
+        if (t + 1) % (2 * n_s) == 0:
+            found.append(layers)
+        if t + 1 == len(rates):
+            return found
+    return found
 
 
 @mistake(
