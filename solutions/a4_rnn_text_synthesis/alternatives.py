@@ -272,6 +272,21 @@ def backward_by_a_linear_system(params, cache):
     return {"U": X.T @ A, "W": H[:-1].T @ A, "V": H[1:].T @ G, "b": ones @ A, "c": ones @ G}
 
 
+@alternative("rnn_backward", unusual="all steps at once, once for every distance in time; no loop over the steps")
+def backward_by_distances(params, cache):
+    inputs, targets, H, logits = cache
+    T, K = logits.shape
+    G = (torch.softmax(logits, 1) - F.one_hot(targets, K)) / T
+    D = 1 - H[1:] ** 2
+    term = (G @ params["V"].T) * D
+    A = term
+    for _ in range(T - 1):  # what has come back over one step more
+        term = torch.cat([(term[1:] @ params["W"].T) * D[:-1], torch.zeros_like(term[:1])])
+        A = A + term
+    X = F.one_hot(inputs, K).to(H.dtype) if inputs.ndim == 1 else inputs.to(H.dtype)
+    return {"U": X.T @ A, "W": H[:-1].T @ A, "V": H[1:].T @ G, "b": A.sum(0), "c": G.sum(0)}
+
+
 # --- Training --------------------------------------------------------------------------------------------------------
 
 
@@ -403,6 +418,38 @@ def sample_in_numpy(logits, *, temperature=1.0, top_p=1.0, generator):
     return int(rng.choice(keep, p=p[keep] / p[keep].sum()))
 
 
+@alternative("sample", unusual="a race: exponential waiting times divided by the probabilities, the shortest wins")
+def sample_by_a_race(logits, *, temperature=1.0, top_p=1.0, generator):
+    shifted = logits.double() - logits.double().max()
+    p = torch.softmax(shifted / max(temperature, 1e-30), 0)
+    if top_p < 1:
+        more_likely = p[None, :] > p[:, None]
+        p = torch.where((more_likely * p).sum(1) < max(top_p, 1e-300), p, torch.zeros_like(p))
+    waiting = torch.empty_like(p).exponential_(generator=generator)
+    return int((p / waiting).argmax())
+
+
+@alternative("sample", unusual="Python's floats from the first to the last line, walked through until u is used up")
+def sample_by_walking(logits, *, temperature=1.0, top_p=1.0, generator):
+    values = logits.tolist()
+    top = max(values)
+    if temperature == 0:
+        return values.index(top)
+    weights = [math.exp((v - top) / temperature) for v in values]
+    order, kept, total = sorted(range(len(values)), key=weights.__getitem__, reverse=True), [], 0.0
+    for k in order:
+        kept.append(k)
+        total += weights[k]
+        if top_p < 1 and total >= top_p * sum(weights):
+            break
+    u = float(torch.rand((), generator=generator, dtype=torch.float64)) * total
+    for k in kept:
+        u -= weights[k]
+        if u <= 0:
+            break
+    return k
+
+
 def _drawn(logits, temperature, top_p, generator):
     """Sampling for the variants below, which stand alone."""
     scaled = logits.double() - logits.double().max()
@@ -513,6 +560,26 @@ def train_by_cycle(params, indices, *, T, lr, clip, updates, on_update=None):
     return dict(params)
 
 
+@alternative("train_rnn", unusual="a loop over passes with one over chunks inside, left when enough updates are done")
+def train_pass_by_pass(params, indices, *, T, lr, clip, updates, on_update=None):
+    p, sums, done = {k: v.clone() for k, v in params.items()}, {}, 0
+    while done < updates:
+        h = torch.zeros_like(p["b"])
+        for s in range(0, len(indices) - 1, T):
+            if done == updates:
+                break
+            y = indices[s + 1 : s + 1 + T]
+            loss, grads, h = _gradients(p, indices[s : s + len(y)], y, h)
+            for k, g in grads.items():
+                g = torch.maximum(torch.minimum(g, torch.full_like(g, clip)), torch.full_like(g, -clip))
+                sums[k] = torch.addcmul(sums.get(k, torch.zeros_like(g)), g, g)
+                p[k] = torch.addcdiv(p[k], g, sums[k].sqrt() + 1e-10, value=-lr)
+            if on_update:
+                on_update(done, loss.item(), h.clone())
+            done += 1
+    return p
+
+
 # --- Gates: LSTM and GRU ---------------------------------------------------------------------------------------------
 
 
@@ -600,6 +667,29 @@ def gru_in_a_batch(params, x, h):
     return (n + gates[:, m:] * (H - n))[0].to(h.dtype)
 
 
+@alternative("gru_step", unusual="gates as one stacked sigmoid by tanh, the biases as rows of longer matrices")
+def gru_with_longer_matrices(params, x, h):
+    one = x.new_ones(1)
+    a = torch.cat([x, one]) @ torch.cat([params["U"], params["b"][None]])
+    b = torch.cat([h, one]) @ torch.cat([params["W"], params["b_h"][None]])
+    a, b = a.view(3, -1), b.view(3, -1)
+    r, z = (1 + torch.tanh((a[:2] + b[:2]) / 2)) / 2
+    return h + (1 - z) * (torch.tanh(torch.addcmul(a[2], r, b[2])) - h)
+
+
+@alternative("lstm_backward_step", unusual="everything but the first four of the cache computed anew; blocks as rows")
+def lstm_back_from_the_inputs(grad_h, grad_c, cache):
+    params, x, h, c = cache[:4]
+    i, f, g, o = (x @ params["U"] + h @ params["W"] + params["b"]).view(4, -1)
+    i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+    s = torch.tanh(f * c + i * g)
+    d = torch.addcmul(grad_c, grad_h * o, (1 - s) * (1 + s))
+    slopes = torch.stack([g * i * (1 - i), c * f * (1 - f), i * (1 - g) * (1 + g), s * o * (1 - o)])
+    z = (torch.stack([d, d, d, grad_h]) * slopes).flatten()
+    grads = {"b": z, "U": x.unsqueeze(1) @ z.unsqueeze(0), "W": h.unsqueeze(1) @ z.unsqueeze(0)}
+    return grads, z @ params["U"].T, z @ params["W"].T, d * f
+
+
 # --- Modules ---------------------------------------------------------------------------------------------------------
 
 
@@ -661,6 +751,23 @@ class CellByCell(nn.Module):
             hs.append(hc[0])
             cs.append(hc[1])
         return torch.stack(inputs, 1) @ self.embedding.weight.T, (torch.stack(hs), torch.stack(cs))
+
+
+@alternative("CharLSTM", unusual="one-hot rows into nn.LSTM, forget biases of 1, small weights to the logits, no bias")
+class OneHotRows(nn.Module):
+    def __init__(self, K, m, layers):
+        super().__init__()
+        self.lstm = nn.LSTM(K, m, layers, batch_first=True)
+        self.register_buffer("eye", torch.eye(K))
+        self.out = nn.Linear(m, K, bias=False)
+        nn.init.normal_(self.out.weight, std=0.02)
+        for name, values in self.lstm.named_parameters():
+            if name.startswith("bias_ih"):
+                nn.init.ones_(values.data[m : 2 * m])
+
+    def forward(self, x, state=None):
+        hidden, state = self.lstm(self.eye[x], state)
+        return self.out(hidden), state
 
 
 @alternative("train_truncated", unusual="F.cross_entropy on (N, K, T); zero_grad after the step; state by .data")
@@ -856,6 +963,26 @@ def beam_by_tensors(step, start, width, n):
         sequences = torch.cat([sequences[flat // K], (flat % K)[:, None]], 1)
         states = [rows[b][1] for b in (flat // K).tolist()]
     return sequences[0]
+
+
+@alternative(
+    "beam_search", unusual="the first step by itself; the beginnings as chains of pairs, walked back at the end"
+)
+def beam_by_chains(step, start, width, n):
+    log_p, state = step(None, start)
+    beams = [(float(v), (k, None), state) for k, v in enumerate(log_p)]
+    for _ in range(n - 1):
+        beams = sorted(beams, key=lambda beam: -beam[0])[:width]
+        grown = []
+        for total, chain, state in beams:
+            log_p, after = step(state, chain[0])
+            grown += [(total + float(v), (k, chain), after) for k, v in enumerate(log_p)]
+        beams = grown
+    chain, text = max(beams, key=lambda beam: beam[0])[1], []
+    while chain is not None:
+        text.insert(0, chain[0])
+        chain = chain[1]
+    return torch.tensor(text)
 
 
 @alternative("beam_search", unusual="the start kept in the beginnings until the end; a heap; keyword arguments of step")

@@ -28,6 +28,7 @@ from assignments.a4_rnn_text_synthesis.checks import (
     Truncated,
     Writing,
     adagrad_step,
+    as_text,
     attention,
     beam_search,
     build_vocabulary,
@@ -46,6 +47,7 @@ from assignments.a4_rnn_text_synthesis.checks import (
     gru,
     gru_step,
     init_rnn,
+    into_U,
     logits_of,
     loss_and_state,
     loss_of,
@@ -55,11 +57,16 @@ from assignments.a4_rnn_text_synthesis.checks import (
     lstm_step,
     made,
     matrices,
+    mode_of,
     nats,
     norm_of,
     one_hot,
+    only_output,
     perplexity,
+    plausible,
+    probe_model,
     problem,
+    random_table,
     rnn,
     rnn_backward,
     rnn_forward,
@@ -67,6 +74,7 @@ from assignments.a4_rnn_text_synthesis.checks import (
     run_model,
     sample,
     scaled,
+    set_mode,
     smooth_loss,
     states_of,
     synthesize,
@@ -79,6 +87,7 @@ from assignments.a4_rnn_text_synthesis.checks import (
 from course_utils.checking import (
     Draw,
     Student,
+    Unmet,
     add_precision,
     apart_from_factor,
     away_from_zero,
@@ -94,10 +103,11 @@ from course_utils.checking import (
 def every_kind_of_character(student: Student, draw: Draw) -> None:
     """Line ends, blanks, upper and lower case and characters beyond ASCII are characters like all others."""
     pool = ["\n", " ", "\t", "\r", "a", "A", "é", "\u0301", "“", "😀", "\u3042", "'", "\\", "0"]
-    inner = ["a", "A", *(pool[i] for i in 4 + draw.permutation(len(pool) - 4)[:6])]
-    some = [" ", *inner, "\n"]
+    # An accent after a letter is a character of its own, as the text has it.
+    inner = ["A", "a", "\u0301", *(pool[i] for i in 4 + draw.permutation(len(pool) - 4)[:6])]
+    some = {" ", *inner, "\n"}
     to_index, to_char = vocabulary(student, " " + "".join(inner) * 3 + "\n")
-    missing, extra = set(some) - set(to_index), set(to_index) - set(some)
+    missing, extra = some - set(to_index), set(to_index) - some
     expect(to_index).all(not missing and not extra, "the characters of the vocabulary are not those of the text")
     expect(to_char).all(set(to_char.values()) == set(to_index), "the two dicts are about different characters")
 
@@ -117,6 +127,19 @@ def one_character_is_a_text(student: Student, draw: Draw) -> None:
     for character, index in table.items():
         indices = expect(student.encode(character, table), "the indices").tensor()
         expect(indices).all(indices.flatten().tolist() == [index], "a text of one character does not give its index")
+        expect(indices).all(indices.ndim > 0, "a text of one character gives a 0-d tensor, not one of shape (1,)")
+
+
+@encode.criterion(points=0.25, contract=True)
+def no_character_is_a_text(student: Student, draw: Draw) -> None:
+    """The empty text has an empty tensor of indices, int64 as any other."""
+    table = random_table(draw)
+    one = expect(student.encode(min(table), table), "the indices").tensor()
+    indices = expect(student.encode("", table), "the indices of the empty text").tensor()
+    expect(indices).all(indices.numel() == 0, f"the empty text has {indices.numel()} indices")
+    if indices.dtype != one.dtype:  # which dtype it is where there are characters is asked by another criterion
+        causes = ["`torch.tensor([])` is float32, since nothing in the list says otherwise: name the dtype."]
+        raise Unmet("The indices of the empty text have another dtype than others.", "dtype", causes)
 
 
 @decode.criterion(points=0.25, contract=True)
@@ -134,6 +157,7 @@ def a_single_index(student: Student, draw: Draw) -> None:
     rows = [expect(student.one_hot(torch.tensor([k]), 4)).tensor() for k in range(4)]
     for row in rows:
         expect(row).all(row.numel() == 4, f"one index of K = 4 gives {row.numel()} numbers")
+        expect(row).all(row.ndim > 1, "one index gives a vector, not a matrix of one row")
     expect(rows).all(len({tuple(row.flatten().tolist()) for row in rows}) == 4, "different indices give the same row")
 
 
@@ -168,7 +192,7 @@ def small(draw: Draw, T: int = 4) -> Problem:
 
 @rnn_forward.criterion(points=0.5)
 def large_logits(student: Student, draw: Draw) -> None:
-    """Logits of thousands give a large loss, which is finite and right (one step, b = c = 0 here)."""
+    """Logits of thousands give a large loss, finite and, for one step, right (b = c = 0 here)."""
     p = problem(draw, 1, bias=False, h0=False)
     p = p.with_params(V=3000 * p.params["V"])
     logits = states_of(p.params, p.inputs, p.h0) @ p.params["V"]
@@ -176,6 +200,12 @@ def large_logits(student: Student, draw: Draw) -> None:
         q = replace(p, targets=targets)
         loss = forward(student, q)[0]
         expect(loss, "the loss").close_to(loss_of(q.params, q.inputs, q.targets, q.h0), atol=1e-6)
+    # Of two steps the logits of one are thousands above all of the other's: each has its own largest.
+    p = problem(draw, 2, bias=False, h0=False)
+    p = replace(p, inputs=torch.tensor([0, 1]), targets=torch.tensor([0, 1]))
+    U = torch.cat([1 + p.params["U"][:1].abs(), -1 - p.params["U"][1:].abs()])
+    p = p.with_params(U=U, W=0 * p.params["W"], V=3000 * (1 + p.params["V"].abs()))
+    expect(forward(student, p)[0], "the loss of two steps").finite()
 
 
 @rnn_forward.criterion(points=0.25, contract=True)
@@ -190,6 +220,8 @@ def smallest_sizes(student: Student, draw: Draw) -> None:
         q = replace(p, params=wide, h0=torch.cat([p.h0, torch.zeros(2, dtype=torch.float64)]))
         (loss, h_last), (expected, state) = loss_and_state(student, p), loss_and_state(student, q)
         differs(state[:1], p.h0, "h_last is h0")
+        one = expect(forward(student, p)[1], "h_last").tensor()
+        expect(one).all(one.ndim > 0, "h_last of one unit is a 0-d tensor, not one of shape (1,)")
         expect(loss, "the loss of one unit").close_to(expected)
         expect(h_last, "h_last of one unit").close_to(state[:1])
 
@@ -204,17 +236,43 @@ def nothing_is_remembered(student: Student, draw: Draw) -> None:
         expect(got, f"{name} of the same call again").close_to(expected)
 
 
+@rnn_forward.criterion(points=0.25, contract=True)
+def one_hot_rows_of_another_dtype(student: Student, draw: Draw) -> None:
+    """One-hot rows may have another float dtype than the parameters, which decide that of the results."""
+    p = small(draw)
+    try:
+        expected = loss_and_state(student, p, p.one_hot)
+    except Unmet:
+        return  # whether one-hot rows are understood at all is asked by another criterion
+    for name, got, right in zip(
+        ("the loss", "h_last"), loss_and_state(student, p, p.one_hot.float()), expected, strict=True
+    ):
+        expect(got, f"{name} for one-hot rows of float32").close_to(right, because="that for rows of float64")
+
+
 add_precision(rnn_forward, lambda student, draw: loss_and_state(student, small(draw)))
 
 
 @rnn_backward.criterion(points=1)
 def long_sequences(student: Student, draw: Draw) -> None:
-    """The gradients go back through all steps of a long sequence, not only through the last few."""
+    """The gradients go back through all steps of a long sequence, not only through the last few (slopes are 1)."""
     p = problem(draw, 40, shape=(4, 6), h0=False)
     Q, _ = torch.linalg.qr(draw.normal(6, 6))
-    # An orthogonal W and small inputs: what reaches back does not fade.
-    p = p.with_params(W=Q, U=0.05 * p.params["U"], b=0.05 * p.params["b"])
-    Passes(student, p).check("W", "U")
+    p = p.with_params(W=Q).gentle()  # an orthogonal W and small states: what reaches back does not fade
+    Passes(student, p).check("W", "U", rtol=2e-3)
+
+
+@rnn_backward.criterion(points=0.25, contract=True, name="one_hot_rows_of_another_dtype")
+def gradients_of_other_one_hot_rows(student: Student, draw: Draw) -> None:
+    """One-hot rows of another float dtype than the parameters have the same gradients."""
+    p = small(draw)
+    try:
+        expected = Passes(student, p, p.one_hot).got("U")
+        forward(student, p, p.one_hot.float())
+    except Unmet:
+        return  # whether one-hot rows are understood at all is asked by another criterion
+    got = Passes(student, p, p.one_hot.float()).got("U")
+    expect(got, "gradients['U'] for one-hot rows of float32").close_to(expected, because="that for rows of float64")
 
 
 def gradients_of_small(student: Student, draw: Draw) -> list[Tensor]:
@@ -232,13 +290,13 @@ add_precision(rnn_backward, gradients_of_small)
 @clip_gradients.criterion(points=0.5, contract=True)
 def any_size_of_gradient(student: Student, draw: Draw) -> None:
     """Infinite entries become ±limit as others do; tensors of any number of axes are clipped."""
-    grads = {"W": torch.tensor([torch.inf, -torch.inf, 1e30, 0.5]), "b": draw.normal(2, 3, 4), "c": draw.normal()}
+    grads = {"W": torch.tensor([torch.inf, -torch.inf, 1e30, -1e30, 0.5]), "b": draw.normal(2, 3, 4)}
     result = student.clip_gradients(grads, 2.0)
-    got = entry(result, "W", (4,), "the result")
+    got = entry(result, "W", (5,), "the result")
     expect(got[-1:], "an entry beside infinite ones").close_to(torch.tensor([0.5]))
     expect(got).all(bool(got.abs().max() <= 2), "an infinite entry is not clipped")
-    for name in ("b", "c"):
-        entry(result, name, grads[name].shape, "the result")
+    expect(got).all(bool((got[:2] == got[2:4]).all()), "an infinite entry does not become what one of ±1e30 becomes")
+    entry(result, "b", (2, 3, 4), "the result")
 
 
 @clip_by_norm.criterion(points=0.5)
@@ -320,6 +378,70 @@ def cold_and_hot(student: Student, draw: Draw) -> None:
     expect_shares(even, torch.tensor([0.5, 0.5], dtype=torch.float64), "a very high temperature")
 
 
+def rounded_below_one(draw: Draw, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Logits of one likely index and 60 rare ones whose probabilities, added up in turn, end just below 1."""
+    p = torch.tensor([0.5, *[0.5 / 60] * 60], dtype=torch.float64)
+    while True:
+        logits = (p.log() + 0.02 * draw.normal(61)).to(dtype)
+        probs = torch.softmax(logits, 0)
+        if probs.sort(descending=True).values.cumsum(0)[-1] < 1:
+            return logits, probs.double()
+
+
+@sample.criterion(points=0.5)
+def many_rare_ones(student: Student, draw: Draw) -> None:
+    """Many rare characters are together as likely as the one likely one, and top_p = 1 keeps them all.
+
+    A sum of probabilities that ends at 0.9999999, for rounding, never reaches 1.
+    """
+    for dtype in (torch.float32, torch.float64):
+        logits, probs = rounded_below_one(draw, dtype)
+        if len(set(draws(student, 20, torch.zeros(4, dtype=dtype), draw.generator()).tolist())) == 1:
+            return  # no chance at all is the business of another criterion
+        drawn = draws(student, 60, logits, draw.generator())
+        for named in ({}, {"top_p": 1.0}):
+            drawn = draws(student, 80, logits, draw.generator(), **named) if named else drawn
+            likely, expected = int((drawn == 0).sum()), float(probs[0])
+            text = f"61 characters: one of probability {expected:.2f} came {likely} times in {len(drawn)}"
+            if not plausible(likely, len(drawn), expected):
+                causes = ["Rounded probabilities may add up to 0.9999999: with top_p = 1 nothing is to be left out."]
+                raise Unmet(text + ".", causes=causes)
+
+
+@sample.criterion(points=0.5)
+def characters_that_never_come(student: Student, draw: Draw) -> None:
+    """A logit may be −∞: that character is never drawn, and nothing becomes NaN."""
+    logits, _ = logits_of(draw, [0.75, 0.25])
+    apart = torch.cat([logits, torch.full((3,), -torch.inf, dtype=torch.float64)])
+    for named in ({}, {"top_p": 0.9}, {"temperature": 0.5}):
+        drawn = draws(student, 40, apart, draw.generator(), **named)
+        expect(drawn).all(drawn < 2, "a character whose logit is −∞ was drawn")
+
+
+@synthesize.criterion(points=0.25, contract=True)
+def no_characters(student: Student, draw: Draw) -> None:
+    """With n = 0 the text is an empty int64 tensor."""
+    params = rnn(draw, 6, 4)
+    text, one = (
+        as_text(student.synthesize(params, draw.normal(4), 2, n, generator=draw.generator()), f"the text of n = {n}")
+        for n in (0, 3)
+    )
+    if text.numel() == 0 and text.dtype != one.dtype:  # `start` in the text, and its dtype else, are others' business
+        causes = ["`torch.tensor([])` is float32, since nothing in the list says otherwise: name the dtype."]
+        raise Unmet("The text of n = 0 characters has another dtype than others.", "dtype", causes)
+
+
+@synthesize.criterion(points=0.25, contract=True)
+def every_text_from_its_own_h0(student: Student, draw: Draw) -> None:
+    """A text begins at the h0 it is given, whatever was written before."""
+    writing = Writing(draw, fed_back=False)
+    other = Writing(draw, fed_back=False)
+    other.params, other.h0 = writing.params, draw.normal(writing.m)
+    first = writing.run(student)
+    other.run(student)
+    expect(torch.tensor(writing.run(student)), "the text written once more").equal(torch.tensor(first))
+
+
 @synthesize.criterion(points=0.5, contract=True)
 def generator_moves_on(student: Student, draw: Draw) -> None:
     """A second text from the same generator is another one."""
@@ -352,6 +474,32 @@ def one_chunk_is_a_text(student: Student, draw: Draw) -> None:
     first = apart_from_factor(training.reported("loss", 0), losses[0], 1 / (len(training.indices) - 1))
     right = unshifted[0] if bool((first - unshifted[0]).abs() <= 1e-6 * unshifted[0]) else losses[0]
     expect(first, "the loss").close_to(right)
+
+
+@train_rnn.criterion(points=0.5)
+def tail_is_a_chunk_like_others(student: Student, draw: Draw) -> None:
+    """The shorter chunk takes over the state and is stepped on, and the pass ends after it, not before."""
+    training = Training(draw, chunks=1, updates=9)
+    training.indices = draw.integers(0, training.K, 6)
+
+    def states(T: int) -> Tensor:
+        training.T = T
+        training.run(student)
+        return torch.stack([training.reported("h", k) for k in range(9)])
+
+    # With lr = 0, chunks of 2, 2 and 1 characters go through the same states as five of 1 character each.
+    tail, single = states(2), states(1)
+    if bool((tail[1] - single[3]).abs().max() > 1e-9) or bool((tail[2] == tail[0]).all()):
+        return  # whether the state is carried, and the tail there at all, is asked by others
+    expect(tail[2], "the state after the shorter chunk").close_to(single[4], because="that of chunks of 1 character")
+    for k, j, after in ((3, 6, "chunk"), (4, 8, "two chunks")):
+        expect(tail[k], f"the state after the first {after} of the second pass").close_to(
+            single[j], because="that of chunks of 1 character"
+        )
+    training.T, training.lr, after = 2, 0.1, []
+    for training.updates in (2, 3):
+        after.append(training.run(student)["V"])
+    differs(*after, "the update with the shorter chunk changes nothing")
 
 
 @train_rnn.criterion(points=0.5, contract=True)
@@ -428,6 +576,20 @@ def caches_of_their_own(student: Student, draw: Draw) -> None:
         expect(two, f"{name} from the same cache later").close_to(expected)
 
 
+@lstm_backward_step.criterion(points=0.25, contract=True, name="not_clipped")
+def lstm_gradients_not_clipped(student: Student, draw: Draw) -> None:
+    """The gradients are in proportion to those that come in, however large: nothing is clipped on the way."""
+    p = cell(draw, 4, (5, 3))
+    up_h, up_c = away_from_zero(draw, 3), away_from_zero(draw, 3)
+    found = []
+    for size in (1.0, 1e4):
+        _, _, cache = lstm(student, p)
+        result = expect(student.lstm_backward_step(size * up_h, size * up_c, cache)).parts(*BACKWARD)
+        found.append(entry(result[0], "b", (12,), "grads"))
+    expect(found[0]).all(bool((found[0] != 0).any()), "the gradient of b is 0")
+    expect(found[1], "grads['b'] for a gradient 10,000 times as large").close_to(1e4 * found[0])
+
+
 def lstm_gradients(student: Student, draw: Draw) -> list[Tensor]:
     """The student's gradients of one step."""
     passes = CellPasses(student, draw)
@@ -439,25 +601,29 @@ add_precision(lstm_backward_step, lstm_gradients)
 
 @gru_step.criterion(points=0.5)
 def saturated_gates_of_a_gru(student: Student, draw: Draw) -> None:
-    """Gates may be shut or wide open, by inputs of thousands, without overflow (h = 0 and b_h = 0 here)."""
+    """Gates may be shut or wide open, by inputs of thousands, without overflow (h = 0 and b = b_h = 0 here)."""
     p = cell(draw, 3)
-    zero = {k: 0 * v for k, v in p.params.items()}
-    for n in (-3000.0, 3000.0):
-        b = torch.zeros(3, p.m, dtype=torch.float64)
-        b[2] = n  # z is ½
-        h = gru(student, replace(p, params={**zero, "b": b.flatten()}, h=0 * p.h))
-        expect(h, "h where n is at its bound").close_to(torch.full_like(p.h, 0.5 if n > 0 else -0.5), atol=1e-9)
+    zero = p.with_params(**{k: 0 * v for k, v in p.params.items()})
+    for size in (-3000.0, 3000.0):
+        values = torch.zeros(3, p.m, dtype=torch.float64)
+        values[2] = size  # z is ½
+        h = gru(student, replace(zero, h=0 * p.h).with_params(U=into_U(zero, values.flatten())))
+        expect(h, "h where n is at its bound").close_to(torch.full_like(p.h, 0.5 if size > 0 else -0.5), atol=1e-9)
+        for gate in (0, 1):
+            values = torch.zeros(3, p.m, dtype=torch.float64)
+            values[gate] = size
+            gru(student, p.with_params(U=into_U(zero, values.flatten())))  # which has to be finite
 
 
 @gru_step.criterion(points=0.5)
 def state_moves_the_gates(student: Student, draw: Draw) -> None:
-    """h W counts in r and z: there it is as good as a part of b."""
+    """h W counts in r and z: there it is as good as a part of x U."""
     p = cell(draw, 3)
     gates = (torch.arange(3 * p.m) < 2 * p.m).double()
     plain = p.with_params(W=(1 - gates) * p.params["W"])
-    expected = gru(student, plain.with_params(b=p.params["b"] + gates * (p.h @ p.params["W"])))
-    differs(gru(student, plain), expected, "h is the same whatever b is")
-    expect(gru(student, p), "h").close_to(expected, because="that of h W among the biases of r and z")
+    expected = gru(student, plain.with_params(U=into_U(p, gates * (p.h @ p.params["W"]))))
+    differs(gru(student, plain), expected, "h is the same whatever x U is")
+    expect(gru(student, p), "h").close_to(expected, because="that of x U with h W added to it in r and z")
 
 
 add_precision(gru_step, lambda student, draw: [gru(student, cell(draw, 3))])
@@ -472,6 +638,9 @@ def one_of_everything(student: Student, draw: Draw) -> None:
     reader = Reader(student, draw, layers=1, N=1, T=1)
     logits = reader.logits()
     differs(logits, reader.logits((reader.x + 1) % reader.K), "the logits are the same whatever x is")
+    raw, _ = expect(student.prop(run_model, reader.model, reader.x)).parts("logits", "state")
+    axes = expect(raw, "the logits").tensor().ndim
+    expect(raw).all(axes == 3, f"the logits of one row and one step have {axes} axes, not 3")
     reader.logits(draw.integers(0, reader.K, 1, 150))
 
 
@@ -517,6 +686,30 @@ def rare_characters(student: Student, draw: Draw) -> None:
     expected = loss_of(params, held.indices[:-1], held.indices[1:], zeros)
     mean = nats(student.perplexity(params, held.indices), expected, 300)
     expect(mean, "the logarithm of the perplexity").close_to(expected, rtol=1e-5)
+    plain = held.expected()[1].log()
+    model = student.prop(probe_model, *held.probe.values())
+    if bool((nats(student.perplexity(model, held.indices), plain, 300) - plain).abs() > 1e-4):
+        return  # the perplexity of a module is the business of others
+    held.probe = {name: 0 * value for name, value in held.probe.items()}
+    held.probe["E"] += 20.0  # every state is 1
+    held.probe["V"][:, 0] = 900.0 / held.m
+    expected = held.expected()[1].log()
+    mean = nats(student.perplexity(student.prop(probe_model, *held.probe.values()), held.indices), expected, 300)
+    expect(mean, "the logarithm of the perplexity").close_to(expected, rtol=1e-5)
+
+
+@perplexity.criterion(points=0.25, contract=True)
+def model_is_left_as_it_was(student: Student, draw: Draw) -> None:
+    """The model is in the same mode afterwards, and its parameters can still be trained."""
+    held = Held(draw, 6)
+    for mode in (True, False):
+        model = student.prop(probe_model, *held.probe.values())
+        student.prop(set_mode, model, mode)
+        student.perplexity(model, held.indices)
+        after, trainable = student.prop(mode_of, model)
+        kinds = {True: "training mode", False: "evaluation mode"}
+        expect(after).all(after == mode, f"a model that came in {kinds[mode]} is left in {kinds[not mode]}")
+        expect(trainable).all(trainable is True, "requires_grad of the model's parameters was switched off")
 
 
 # --- Bonus -----------------------------------------------------------------------------------------------------------
@@ -528,6 +721,33 @@ def large_products(student: Student, draw: Draw) -> None:
     for scale in (5000.0, 50.0):
         lookup = Lookup(draw, scale=scale)
         expect(lookup.run(student)).close_to(lookup.expected(), atol=1e-6)
+
+
+@attention.criterion(points=0.5)
+def hidden_however_low_the_scores(student: Student, draw: Draw) -> None:
+    """With causal, scores far below 0 hide nothing and show nothing, and a score of exactly 0 is a score (d = 2)."""
+    lookup = Lookup(draw, d=2, causal=True)
+    lookup.Q[:, 1], lookup.K[:, 1] = 1.0, 0.0
+    plain = lookup.run(student)
+    if bool((plain - lookup.expected()).norm() > 1e-6 * plain.norm()):
+        return  # what the mask hides, and the scale, are the business of others
+    for shift in (-1e5, 1e5):
+        lookup.K[:, 1] = shift  # which adds the same to all scores of a query
+        because = "that without it: only differences count"
+        whole = only_output(student.attention(lookup.Q, lookup.K, lookup.V, causal=False))
+        if not bool(torch.isfinite(expect(whole).tensor()).all()):
+            return  # what overflows without a mask too is the business of large_products
+        expect(lookup.run(student), f"the result with {shift:g} added to all products").close_to(
+            plain, rtol=1e-5, because=because
+        )
+    lookup.Q = 0 * lookup.Q
+    expect(lookup.run(student), "the result for queries of zeros").close_to(
+        lookup.expected(), because="the mean of the values seen so far"
+    )
+    # Of the keys a query sees, the best is thousands below one that it does not see.
+    lookup.Q, lookup.K = torch.ones_like(lookup.Q), 0 * lookup.K
+    lookup.K[-1] = 3000.0
+    expect(lookup.run(student), "the result with a large score that is hidden").close_to(lookup.expected())
 
 
 add_precision(attention, lambda student, draw: [Lookup(draw, d=4, causal=True).run(student)])

@@ -109,7 +109,7 @@ def list_for_the_second_dict(text):
     "`char_to_index[c]` raise its KeyError.",
 )
 def unknown_becomes_zero(text, char_to_index):
-    return torch.tensor([char_to_index.get(c, 0) for c in text])
+    return torch.tensor([char_to_index.get(c, 0) for c in text], dtype=torch.int64)
 
 
 @mistake(
@@ -119,7 +119,7 @@ def unknown_becomes_zero(text, char_to_index):
     "KeyError.",
 )
 def unknown_left_out(text, char_to_index):
-    return torch.tensor([char_to_index[c] for c in text if c in char_to_index])
+    return torch.tensor([char_to_index[c] for c in text if c in char_to_index], dtype=torch.int64)
 
 
 @mistake(
@@ -133,7 +133,7 @@ def own_numbering(text, char_to_index):
     for c in text:
         if c not in char_to_index:
             raise KeyError(c)
-    return torch.tensor([known.index(c) for c in text])
+    return torch.tensor([known.index(c) for c in text], dtype=torch.int64)
 
 
 @mistake(
@@ -155,7 +155,7 @@ def value_error_for_unknown(text, char_to_index):
     for c in text:
         if c not in char_to_index:
             raise ValueError(f"unknown character {c!r}")
-    return torch.tensor([char_to_index[c] for c in text])
+    return torch.tensor([char_to_index[c] for c in text], dtype=torch.int64)
 
 
 @mistake(
@@ -166,7 +166,17 @@ def value_error_for_unknown(text, char_to_index):
 def code_points(text, char_to_index):
     for c in text:
         char_to_index[c]
-    return torch.tensor([ord(c) for c in text])
+    return torch.tensor([ord(c) for c in text], dtype=torch.int64)
+
+
+@mistake(
+    "encode",
+    caught_by="no_character_is_a_text",
+    says="`torch.tensor([])` is float32, since nothing in an empty list says what it holds. Name the dtype, so "
+    "that the empty text has int64 indices too.",
+)
+def empty_text_as_floats(text, char_to_index):
+    return torch.tensor([char_to_index[c] for c in text])
 
 
 @mistake(
@@ -663,6 +673,42 @@ def forward_overflows(params, inputs, targets, h0):
 
 @mistake(
     "rnn_forward",
+    caught_by="large_logits",
+    says="The largest logit of all steps is subtracted, so that at a step whose logits are all thousands below "
+    "it every exp is 0 and the logarithm −∞. Each step has its own largest: `amax(1, keepdim=True)`, or "
+    "F.cross_entropy.",
+)
+def largest_of_all_steps(params, inputs, targets, h0):
+    _, h, cache = _forward(params, inputs, targets, h0)
+    shifted = cache[3] - cache[3].max()
+    log_p = shifted - torch.log(torch.exp(shifted).sum(1, keepdim=True))
+    return -log_p[torch.arange(len(targets)), targets].mean(), h, cache
+
+
+@mistake(
+    "rnn_forward",
+    caught_by=("indices_or_one_hot_rows", "keeps_form", "leaves_arguments_alone", "takes_any_layout"),
+    says="Indices are not understood, only one-hot rows: the inputs may be indices (T,) too. Look at `inputs.ndim`.",
+)
+def only_one_hot_rows(params, inputs, targets, h0):
+    inputs.to(h0.dtype) @ params["U"]
+    return _forward(params, inputs, targets, h0)
+
+
+@mistake(
+    "rnn_forward",
+    caught_by="one_hot_rows_of_another_dtype",
+    says="One-hot rows are multiplied as they come, which fails where they are float32 and the parameters "
+    "float64 (or the other way round): `inputs.to(U.dtype)`.",
+)
+def rows_as_they_come(params, inputs, targets, h0):
+    if inputs.ndim == 2:
+        inputs @ params["U"]
+    return _forward(params, inputs, targets, h0)
+
+
+@mistake(
+    "rnn_forward",
     caught_by=("loss_of_one_step", "loss_of_many_steps", "large_logits"),
     says="F.cross_entropy is given probabilities. It takes logits and applies the softmax itself, so here it is "
     "applied twice.",
@@ -736,7 +782,7 @@ def one_step_only(params, cache):
 
 @mistake(
     "rnn_backward",
-    caught_by=("b_through_time", "W_through_time", "U_through_time", "long_sequences"),
+    caught_by="b_through_time",
     says="What comes back from the next step is added after the multiplication with tanh′. It reaches the state h_t, "
     "so it has to pass tanh′ too: (∂L/∂h_t from the logits + from step t + 1) · (1 − h_t²).",
 )
@@ -753,15 +799,7 @@ def added_after_the_slope(params, cache):
 
 @mistake(
     "rnn_backward",
-    caught_by=(
-        "gradient_of_V",
-        "gradient_of_c",
-        "b_through_time",
-        "W_through_time",
-        "U_through_time",
-        "mean_over_time",
-        "long_sequences",
-    ),
+    caught_by=("gradient_of_V", "b_through_time", "U_through_time", "mean_over_time", "long_sequences"),
     says="The gradients are assigned at every step, so only those of the first step remain. Every step uses the same "
     "parameters: add up (`+=`).",
 )
@@ -798,7 +836,7 @@ def b_assigned(params, cache):
 
 @mistake(
     "rnn_backward",
-    caught_by=("one_step_back", "b_through_time", "W_through_time", "U_through_time", "long_sequences"),
+    caught_by=("one_step_back", "b_through_time"),
     says="tanh′ is computed from a, as 1 − a². In terms of the state it is 1 − h²; in terms of a, 1 − tanh²(a).",
 )
 def slope_of_a(params, cache):
@@ -808,7 +846,7 @@ def slope_of_a(params, cache):
 
 @mistake(
     "rnn_backward",
-    caught_by=("one_step_back", "b_through_time", "W_through_time", "U_through_time", "long_sequences"),
+    caught_by=("one_step_back", "b_through_time"),
     says="tanh′ is missing: the gradient with respect to a_t is that with respect to h_t times 1 − h_t².",
 )
 def slope_missing(params, cache):
@@ -827,14 +865,7 @@ def slope_of_a_sigmoid(params, cache):
 
 @mistake(
     "rnn_backward",
-    caught_by=(
-        "one_step_back",
-        "b_through_time",
-        "W_through_time",
-        "U_through_time",
-        "mean_over_time",
-        "long_sequences",
-    ),
+    caught_by=("one_step_back", "b_through_time", "mean_over_time"),
     says="tanh′ is taken at the state before, 1 − h_{t−1}²; a_t led to h_t.",
 )
 def slope_of_the_step_before(params, cache):
@@ -968,15 +999,7 @@ def biases_as_means(params, cache):
 
 @mistake(
     "rnn_backward",
-    caught_by=(
-        "gradient_of_V",
-        "gradient_of_c",
-        "b_through_time",
-        "W_through_time",
-        "U_through_time",
-        "mean_over_time",
-        "long_sequences",
-    ),
+    caught_by=("gradient_of_V", "mean_over_time", "long_sequences"),
     says="The last step is left out: `range(T − 1)` ends at T − 2.",
 )
 def last_step_left_out(params, cache):
@@ -1581,6 +1604,28 @@ def nucleus_empty(logits, *, temperature=1.0, top_p=1.0, generator):
 
 @mistake(
     "sample",
+    caught_by="never_empty",
+    says="top_p = 0 is taken for no top_p at all, and everything is kept. The nucleus of 0 is the most "
+    "probable index alone.",
+)
+def no_nucleus_for_zero(logits, *, temperature=1.0, top_p=1.0, generator):
+    return _sample(logits, temperature, top_p or 1.0, generator)
+
+
+@mistake(
+    "sample",
+    caught_by="characters_that_never_come",
+    says="The smallest logit is subtracted. Where one is −∞ that makes all others infinite, and then NaN: "
+    "subtract the largest.",
+)
+def smallest_subtracted(logits, *, temperature=1.0, top_p=1.0, generator):
+    if temperature < 1e-20:
+        return int(logits.argmax())
+    return _drawn(_nucleus(torch.softmax((logits.double() - logits.double().min()) / temperature, 0), top_p), generator)
+
+
+@mistake(
+    "sample",
     caught_by=(
         "as_often_as_the_probability_says",
         "temperature_divides",
@@ -1725,6 +1770,18 @@ def temperature_forgotten(params, h0, start, n, *, temperature=1.0, top_p=1.0, g
     return _written(params, h0, start, n, 1.0, top_p, generator)
 
 
+@mistake(
+    "synthesize",
+    caught_by="temperature_is_handed_on",
+    says="The logits are divided by the temperature before `sample`, which divides them again.",
+)
+def temperature_twice(params, h0, start, n, *, temperature=1.0, top_p=1.0, generator):
+    if temperature == 0:
+        return _written(params, h0, start, n, temperature, top_p, generator)
+    hotter = {**params, "V": params["V"] / temperature, "c": params["c"] / temperature}
+    return _written(hotter, h0, start, n, temperature, top_p, generator)
+
+
 @mistake("synthesize", caught_by="top_p_is_handed_on", says="top_p is not handed on to `sample`.")
 def top_p_forgotten(params, h0, start, n, *, temperature=1.0, top_p=1.0, generator):
     return _written(params, h0, start, n, temperature, 1.0, generator)
@@ -1766,7 +1823,7 @@ def a_list_of_indices(params, h0, start, n, *, temperature=1.0, top_p=1.0, gener
 
 @mistake(
     "synthesize",
-    caught_by=("every_character_is_fed_back", "the_state_is_carried"),
+    caught_by="the_state_is_carried",
     says="b is forgotten: h = tanh(x U + h W + b).",
 )
 def written_without_b(params, h0, start, n, *, temperature=1.0, top_p=1.0, generator):
@@ -1809,7 +1866,7 @@ def _trained(params, indices, T, lr, clip, updates, on_update, **other):
     h = torch.zeros_like(params["b"])
     for step in range(updates):
         s = starts[step % len(starts)]
-        if step % len(starts) == 0 and other.get("reset", True):
+        if step % other.get("reset_every", len(starts)) == 0 and other.get("reset", True):
             h = torch.zeros_like(h)
         if step % len(starts) == 0 and other.get("anew", False):
             sums = {k: torch.zeros_like(v) for k, v in params.items()}
@@ -1924,6 +1981,16 @@ def trained_with_only_W_clipped(params, indices, *, T, lr, clip, updates, on_upd
 def trained_without_the_tail(params, indices, *, T, lr, clip, updates, on_update=None):
     whole = (len(indices) - 1) // T
     return _trained(params, indices, T, lr, clip, updates, on_update, chunks=lambda starts: whole)
+
+
+@mistake(
+    "train_rnn",
+    caught_by="tail_is_a_chunk_like_others",
+    says="The state is set to zero after the last whole chunk, so before the shorter one at the end: a pass "
+    "has one chunk more than (N − 1) // T where T does not divide N − 1. Count the chunks.",
+)
+def state_lost_before_the_tail(params, indices, *, T, lr, clip, updates, on_update=None):
+    return _trained(params, indices, T, lr, clip, updates, on_update, reset_every=max((len(indices) - 1) // T, 1))
 
 
 @mistake(
@@ -2278,6 +2345,16 @@ def lstm_cache_used_up(grad_h, grad_c, cache):
     return result
 
 
+@mistake(
+    "lstm_backward_step",
+    caught_by="not_clipped",
+    says="The gradients are clipped on the way back. Clipping belongs to the update; here it makes the gradient wrong.",
+)
+def lstm_gradients_clipped(grad_h, grad_c, cache):
+    grads, *rest = _lstm_back(grad_h, grad_c, cache)
+    return {name: grad.clamp(-5, 5) for name, grad in grads.items()}, *rest
+
+
 def _gru(params, x, h, *, order="rzn", swap=False, before=False, outside=False, b_h=True, f=torch.tanh):
     m = len(h)
     a, b = x @ params["U"] + params["b"], h @ params["W"]
@@ -2326,6 +2403,28 @@ def hidden_bias_outside_the_gate(params, x, h):
 @mistake("gru_step", caught_by="hidden_bias", says="b_h is forgotten: it is added to h W, in all three blocks.")
 def hidden_bias_forgotten(params, x, h):
     return _gru(params, x, h, b_h=False)
+
+
+@mistake(
+    "gru_step",
+    caught_by="bias_of_the_inputs",
+    says="b is forgotten: it is added to x U, in all three blocks.",
+)
+def bias_of_the_inputs_forgotten(params, x, h):
+    return _gru({**params, "b": 0 * params["b"]}, x, h)
+
+
+@mistake(
+    "gru_step",
+    caught_by="saturated_gates_of_a_gru",
+    says="σ(a) = e^a / (1 + e^a) is ∞ / ∞ for an a of thousands. torch.sigmoid manages.",
+)
+def gates_overflow(params, x, h):
+    m = len(h)
+    a, b = x @ params["U"] + params["b"], h @ params["W"] + params["b_h"]
+    e = torch.exp(a[: 2 * m] + b[: 2 * m])
+    r, z = (e / (1 + e)).chunk(2)
+    return (1 - z) * torch.tanh(a[2 * m :] + r * b[2 * m :]) + z * h
 
 
 @mistake(
@@ -2379,7 +2478,7 @@ def gru_state_changed_in_place(params, x, h):
 
 @mistake(
     "gru_step",
-    caught_by=("reset_gate", "state_moves_the_gates"),
+    caught_by="state_moves_the_gates",
     says="h W is left out of the gates r and z. All three blocks have it.",
 )
 def gates_without_the_state(params, x, h):
@@ -2490,6 +2589,18 @@ class ProbabilitiesReturned(_Model):
     def forward(self, x, state=None):
         logits, state = super().forward(x, state)
         return torch.softmax(logits, -1), state
+
+
+@mistake(
+    "CharLSTM",
+    caught_by="logits_not_probabilities",
+    says="The logits go through a sigmoid, so all are between 0 and 1, and no character can be more than e times as "
+    "likely as another. The last layer is linear.",
+)
+class LogitsThroughSigmoid(_Model):
+    def forward(self, x, state=None):
+        logits, state = super().forward(x, state)
+        return torch.sigmoid(logits), state
 
 
 @mistake(
@@ -2899,7 +3010,9 @@ def perplexity_as_tensor(model, indices):
 )
 def only_for_modules(model, indices):
     if not isinstance(model, dict):
+        mode = model.training
         model.eval()
+        model.train(mode)
     return math.exp(_nats(model, indices) / (len(indices) - 1))
 
 
@@ -2909,6 +3022,18 @@ def only_for_modules(model, indices):
 def log_of_zero(model, indices):
     p = torch.exp(-_nats_of_each(model, indices))
     return float(torch.exp(-torch.log(p).mean()))
+
+
+@mistake(
+    "perplexity",
+    caught_by="model_is_left_as_it_was",
+    says="The model is left in evaluation mode, whatever mode it came in. Put the mode back: "
+    "`model.train(was_training)`.",
+)
+def left_in_evaluation_mode(model, indices):
+    if isinstance(model, nn.Module):
+        model.eval()
+    return math.exp(_nats(model, indices) / (len(indices) - 1))
 
 
 # --- Bonus -----------------------------------------------------------------------------------------------------------
@@ -3041,6 +3166,31 @@ def attention_overflows(Q, K, V, *, causal):
 
 @mistake(
     "attention",
+    caught_by="hidden_however_low_the_scores",
+    says="What is hidden gets a score of −1e4, which is not below all others: where a query's scores are "
+    "lower, it sees the future. −∞ is lower than all.",
+)
+def hidden_scores_not_low_enough(Q, K, V, *, causal):
+    scores = _scores(Q, K)
+    return torch.softmax(scores.masked_fill(_future(scores), -1e4) if causal else scores, -1) @ V
+
+
+@mistake(
+    "attention",
+    caught_by="hidden_however_low_the_scores",
+    says="Scores that are exactly 0 are hidden, since `tril` has put zeros in the future's place; but a score "
+    "may be 0, and then a query sees nothing. Mask by place, not by value.",
+)
+def scores_of_zero_hidden(Q, K, V, *, causal):
+    scores = _scores(Q, K)
+    if causal:
+        scores = scores.tril()
+        scores = scores.masked_fill(scores == 0, -math.inf)
+    return torch.softmax(scores, -1) @ V
+
+
+@mistake(
+    "attention",
     caught_by="any_leading_axes",
     says="The softmax goes over axis 1, which is that of the keys only where no axes lead. Use the last one, −1.",
 )
@@ -3086,6 +3236,19 @@ class FutureSeen(_Mixer):
 class OneHeadOnly(_Mixer):
     def split(self, t):
         return t[:, None]
+
+
+@mistake(
+    "CausalSelfAttention",
+    caught_by="gradients_reach_the_parameters",
+    says="The keys are taken for the queries too, and the weights made for the queries have no effect: whom a "
+    "place asks and how it answers are different questions.",
+)
+class KeysForQueries(_Mixer):
+    def forward(self, x):
+        _, k, v = (self.split(t) for t in self.qkv(x).chunk(3, -1))
+        mixed = self.weights(_scores(k, k)) @ v
+        return self.out(mixed.transpose(1, 2).reshape(x.shape))
 
 
 @mistake(
@@ -3232,6 +3395,17 @@ def width_above_K_fails(step, start, width, n):
                 longer.append((total + value, [*sequence, index], new))
         beams = sorted(longer, key=lambda beam: beam[0], reverse=True)[:width]
     return torch.tensor(beams[0][1])
+
+
+@mistake(
+    "beam_search",
+    caught_by="wide_enough_finds_the_best",
+    says="No more than K beginnings are kept, however wide the beam is: `min(width, K)` is right for the "
+    "continuations of one beginning, not for all of them together.",
+)
+def beam_no_wider_than_K(step, start, width, n):
+    K = len(step(None, start)[0])
+    return torch.tensor(_searched(step, start, min(width, K), n)[0][1])
 
 
 @mistake(
