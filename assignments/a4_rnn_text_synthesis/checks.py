@@ -801,7 +801,7 @@ class Passes:
         """
         p = self.problem
         H, grad_V = states_of(p.params, p.inputs, p.h0), self.got("V").double()
-        if p.m < p.T:
+        if p.m < p.T or not bool(grad_V.any()):
             return None
         G = torch.linalg.lstsq(H.T, grad_V).solution  # (T, K)
         if not bool((H.T @ G - grad_V).norm() <= 1e-6 * grad_V.norm()):
@@ -2475,7 +2475,9 @@ def logits_not_probabilities(student: Student, draw: Draw) -> None:
     sums, logs = logits.sum(-1), torch.logsumexp(logits, -1)
     expect(logits).all(bool((sums - 1).abs().max() > 1e-4), "the results of a place sum to 1, as probabilities do")
     expect(logits).all(bool(logs.abs().max() > 1e-4), "the results are logarithms of probabilities")
-    expect(logits).all(bool((logits < 0).any()), "no result is negative, as after a sigmoid or a ReLU; logits may be")
+    # Of five models one has a negative logit: chance alone leaves all of them positive once in 10⁷ times.
+    negative = [bool((Reader(student, draw).logits() < 0).any()) for _ in range(5)]
+    expect(negative).all(any(negative), "no result is ever negative, as after a sigmoid or a ReLU; logits may be")
 
 
 @CharLSTM.criterion(points=0.5, contract=True, name="keeps_form")

@@ -388,7 +388,7 @@ def rounded_below_one(draw: Draw, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
             return logits, probs.double()
 
 
-@sample.criterion(points=0.5)
+@sample.criterion(points=0.5, contract=True)
 def many_rare_ones(student: Student, draw: Draw) -> None:
     """Many rare characters are together as likely as the one likely one, and top_p = 1 keeps them all.
 
@@ -408,7 +408,7 @@ def many_rare_ones(student: Student, draw: Draw) -> None:
                 raise Unmet(text + ".", causes=causes)
 
 
-@sample.criterion(points=0.5)
+@sample.criterion(points=0.5, contract=True)
 def characters_that_never_come(student: Student, draw: Draw) -> None:
     """A logit may be −∞: that character is never drawn, and nothing becomes NaN."""
     logits, _ = logits_of(draw, [0.75, 0.25])
@@ -431,7 +431,7 @@ def no_characters(student: Student, draw: Draw) -> None:
         raise Unmet("The text of n = 0 characters has another dtype than others.", "dtype", causes)
 
 
-@synthesize.criterion(points=0.25, contract=True)
+@synthesize.criterion(points=0.25, contract=True, name="nothing_is_remembered")
 def every_text_from_its_own_h0(student: Student, draw: Draw) -> None:
     """A text begins at the h0 it is given, whatever was written before."""
     writing = Writing(draw, fed_back=False)
@@ -723,7 +723,7 @@ def large_products(student: Student, draw: Draw) -> None:
         expect(lookup.run(student)).close_to(lookup.expected(), atol=1e-6)
 
 
-@attention.criterion(points=0.5)
+@attention.criterion(points=0.5, contract=True)
 def hidden_however_low_the_scores(student: Student, draw: Draw) -> None:
     """With causal, scores far below 0 hide nothing and show nothing, and a score of exactly 0 is a score (d = 2)."""
     lookup = Lookup(draw, d=2, causal=True)

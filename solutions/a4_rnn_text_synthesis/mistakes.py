@@ -1042,6 +1042,18 @@ def no_U_for_one_hot_rows(params, cache):
     return grads if cache[0].ndim == 1 else {**grads, "U": torch.zeros_like(grads["U"])}
 
 
+@mistake(
+    "rnn_backward",
+    caught_by="one_hot_rows_of_another_dtype",
+    says="One-hot rows are multiplied as they came, which fails where they are float32 and the rest float64 (or the "
+    "other way round): `inputs.to(Delta.dtype)`.",
+)
+def rows_as_they_came(params, cache):
+    if cache[0].ndim == 2:
+        cache[0].T @ cache[2][1:]
+    return _backward(params, cache)
+
+
 # --- Training --------------------------------------------------------------------------------------------------------
 
 
@@ -1614,6 +1626,20 @@ def no_nucleus_for_zero(logits, *, temperature=1.0, top_p=1.0, generator):
 
 @mistake(
     "sample",
+    caught_by="many_rare_ones",
+    says="Characters of a probability below 0.02 are left out. With top_p = 1 all are kept: many rare ones together "
+    "may be as likely as a common one.",
+)
+def rare_ones_dropped(logits, *, temperature=1.0, top_p=1.0, generator):
+    def nucleus(p, top_p):
+        p = _nucleus(p, top_p)
+        return torch.where(p < 0.02, torch.zeros_like(p), p)
+
+    return _sample(logits, temperature, top_p, generator, nucleus)
+
+
+@mistake(
+    "sample",
     caught_by="characters_that_never_come",
     says="The smallest logit is subtracted. Where one is −∞ that makes all others infinite, and then NaN: "
     "subtract the largest.",
@@ -1780,6 +1806,16 @@ def temperature_twice(params, h0, start, n, *, temperature=1.0, top_p=1.0, gener
         return _written(params, h0, start, n, temperature, top_p, generator)
     hotter = {**params, "V": params["V"] / temperature, "c": params["c"] / temperature}
     return _written(hotter, h0, start, n, temperature, top_p, generator)
+
+
+@mistake(
+    "synthesize",
+    caught_by="no_characters",
+    says="`torch.tensor([])` is float32, since nothing in an empty list says what it holds. Name the dtype, so that a "
+    "text of no characters is int64 too.",
+)
+def text_of_nothing_as_floats(params, h0, start, n, *, temperature=1.0, top_p=1.0, generator):
+    return torch.tensor(_written(params, h0, start, n, temperature, top_p, generator).tolist())
 
 
 @mistake("synthesize", caught_by="top_p_is_handed_on", says="top_p is not handed on to `sample`.")
