@@ -436,7 +436,7 @@ def every_text_from_its_own_h0(student: Student, draw: Draw) -> None:
     """A text begins at the h0 it is given, whatever was written before."""
     writing = Writing(draw, fed_back=False)
     other = Writing(draw, fed_back=False)
-    other.params, other.h0 = writing.params, draw.normal(writing.m)
+    other.params, other.h0, other.start = writing.params, draw.normal(writing.m), writing.start
     first = writing.run(student)
     other.run(student)
     expect(torch.tensor(writing.run(student)), "the text written once more").equal(torch.tensor(first))
