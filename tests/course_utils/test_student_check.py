@@ -51,8 +51,8 @@ def test_one_exercise_is_shown_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     [
         ("def double(x):\n    return (x\n", "The cell of double raised SyntaxError"),
         (
-            "import math\nwrong = math.sqrt(-1)\n" + DOUBLE,
-            "double is not defined, because its cell raised ValueError in line 2 (`wrong = math.sqrt(-1)`)",
+            "import math\ndouble = math.sqrt(-1)\n",
+            "double is not defined, because its cell raised ValueError in line 2 (`double = math.sqrt(-1)`)",
         ),
         ("@lambda f: f.missing\n" + DOUBLE, "has no attribute 'missing'"),
     ],
@@ -65,6 +65,15 @@ def test_an_error_in_a_cell_is_told_with_the_cell_and_the_line(
     assert done.exit_code == 1
     assert says in done.output
     assert "halve: all 1 criteria are met." in done.output
+
+
+def test_an_error_beside_a_definition_is_told_and_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_folder(tmp_path, cells(double="import math\nwrong = math.sqrt(-1)\n" + DOUBLE))
+    done = check(monkeypatch, tmp_path, "a7")
+    assert done.exit_code == 0
+    assert "The cell of double raised ValueError in line 2 (`wrong = math.sqrt(-1)`)" in done.output
 
 
 def test_what_stalls_or_ends_the_process_costs_nothing_elsewhere(tmp_path: Path) -> None:
@@ -81,7 +90,8 @@ def test_what_stalls_or_ends_the_process_costs_nothing_elsewhere(tmp_path: Path)
 
 def test_a_cell_that_stalls_or_ends_the_process_is_left_out(tmp_path: Path) -> None:
     ends = cell("class Ending:\n    import os\n    os._exit(1)\n\n\ndef helper(x):\n    return x\n", "exercise", "x")
-    notebook = write_folder(tmp_path, cells("while True:\n    pass\n\n" + DOUBLE, HALVE + "\nhelper, Ending\n", ends))
+    stalls = "def stall():\n    while True: pass\ndouble = stall()\n"
+    notebook = write_folder(tmp_path, cells(stalls, HALVE + "\nhelper, Ending\n", ends))
     found = judged(notebook, Limits(cell=2, criterion=10))
     assert "its cell ran longer than 2 s" in found["doubles_every_entry"]
     assert found["halves_every_entry"] == ""
