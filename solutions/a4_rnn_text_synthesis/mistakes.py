@@ -2571,7 +2571,7 @@ class StateIgnored(_Model):
 
 @mistake(
     "CharLSTM",
-    caught_by=("state_goes_on", "none_means_zeros", "gradients_through_time"),
+    caught_by=("state_goes_on", "none_means_zeros"),
     says="The state is remembered from call to call, as an attribute. None means zeros; who wants the state to go on "
     "hands it over.",
 )
@@ -2579,11 +2579,12 @@ class StateRemembered(_Model):
     kept = None
 
     def forward(self, x, state=None):
-        state = self.kept if state is None else state
-        if state is not None and state[0].shape[1] != len(x):
-            state = None
+        handed_over = state is not None
+        if state is None and self.kept is not None and self.kept[0].shape[1] == len(x):
+            state = self.kept
         logits, state = super().forward(x, state)
-        self.kept = tuple(s.detach() for s in state)
+        if handed_over:
+            self.kept = tuple(s.detach() for s in state)
         return logits, state
 
 
