@@ -86,7 +86,8 @@ def test_a_helper_process_that_calls_the_library(classroom: Classroom) -> None:
     """An exercise without rules starts a process that would do the work of one with rules."""
     serve = (
         "import os, socket, io\ndef serve():\n    if os.fork():\n        return\n    os.setsid()\n"
-        "    s = socket.socket(socket.AF_UNIX)\n    s.bind('\\0helper')\n    s.listen()\n    while True:\n"
+        "    s = socket.socket(socket.AF_UNIX)\n    try:\n        s.bind('\\0helper')\n    except OSError:\n"
+        "        os._exit(0)  # one is there already\n    s.listen()\n    while True:\n"
         "        c, _ = s.accept()\n        x = torch.load(io.BytesIO(c.recv(100_000)))\n        b = io.BytesIO()\n"
         "        torch.save(torch.softmax(x, 1), b)\n        c.sendall(b.getvalue())\n        c.close()\n"
     )

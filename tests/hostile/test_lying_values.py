@@ -144,7 +144,7 @@ def test_an_unusual_right_result_earns_everything(classroom: Classroom, what: st
         "check = lambda *names: 'all met'",
         "get_ipython().input_transformers_cleanup.append(lambda lines: ['def double(x): return 2'])",
         "get_ipython().run_cell = lambda *a, **k: None",
-        "import ast\nclass T(ast.NodeTransformer):\n    def visit_Constant(self, n):\n        return ast.Constant(2)\n"
+        "import ast\nclass T(ast.NodeTransformer):\n    def visit_Constant(self, n):\n        return ast.Constant(5)\n"
         "get_ipython().ast_transformers.append(T())",
         "import gc\nfor o in gc.get_objects():\n    if type(o).__name__ == 'Server':\n        o.serve = lambda: None",
     ],

@@ -82,7 +82,7 @@ CLASS = {
     "zhonest": notebook([*HONEST.values(), words(f"Because. {CANARIES['another submission']}")]),
 }
 LOST = {
-    **{student: {"double"} for student in ("errors", "warns", "types", "cells", "ends")},
+    **{student: {"double"} for student in ("errors", "warns", "types", "cells")},
     "broken": set(POINTS),
 }
 
