@@ -434,9 +434,9 @@ def _apart(cell: StudentCell, alone: int = 0) -> list[StudentCell]:
     cell : StudentCell
         The cell; of its source only what is in its tree is run.
     alone : int
-        How many assignments at most get a piece of their own.
+        How many assignments at most get a piece of their own; 0 for a cell that is run as a whole.
     """
-    if cell.tree is None:
+    if cell.tree is None or (not alone and len(set(map(cannot_fail, cell.tree.body))) <= 1):
         return [cell]
     pieces: list[list[ast.stmt]] = []
     last: object = None
