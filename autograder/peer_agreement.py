@@ -11,9 +11,11 @@ q_i^(-j), of which each counts by its own certainty w_i = Σ_{k≠j} 1 / v_k:
 
     v_j = ( w₀ s² + Σ_i w_i (g_ij − q_i^(-j))² )  /  ( w₀ + Σ_i w_i )
 
-Both are computed in turn until they settle.  Ours is the first term of the second formula: four reviews say little of a
-person, so every reviewer begins with `PRIOR` reviews of average quality, s² being the average of the squared distances
-and w₀ that number of average weights.  Nobody's leniency is corrected for; it is told.
+Both are computed in turn until they settle.  Ours differs in two things.  The first term of the second formula: four
+reviews say little of a person, so every reviewer begins with `PRIOR` reviews of average quality, s² being the average
+of the squared distances and w₀ that number of average weights.  And a reviewer has one variance, where the original,
+which passes messages, weighs their score of a report by their distances on their other reports only.  Nobody's leniency
+is corrected for, as in the original unless it is asked to; it is told.
 """
 
 from __future__ import annotations
