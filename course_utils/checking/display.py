@@ -13,19 +13,26 @@ from course_utils.checking.verdict import CriterionResult, ExerciseResult
 AGAIN = "The same as above."
 MAX_CELLS = 16  # rows and columns of a difference picture; more are cut out around the worst entry
 
-# Colours come from the notebook's theme where it has one, so that the table is legible in light and dark.
+# Text takes the colour of the notebook's theme, or of what is around it where a theme has no `--jp` variables (classic
+# notebook, VS Code, Colab).  The verdicts are mixed with that colour: darker on white, lighter on black. The marks of
+# importance outrank what notebooks say of tables: VS Code takes every border away, others stripe the rows.
 STYLE = """
 <style>
 .course-check{font-size:13px;line-height:1.45;color:var(--jp-content-font-color1,inherit);max-width:62em}
-.course-check table{border-collapse:collapse;width:100%;margin:.4em 0!important;table-layout:auto}
+.course-check table{border-collapse:collapse;width:100%;margin:.4em 0!important;table-layout:auto;font-size:inherit;
+ color:inherit}
+.course-check tr{background:transparent!important}
 .course-check th,.course-check td{text-align:left!important;vertical-align:top!important;padding:.35em .6em!important;
  border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,.35))!important;background:transparent!important;
  white-space:normal!important;max-width:none!important}
 .course-check .num{text-align:right!important;white-space:nowrap!important}
 .course-check .verdict{white-space:nowrap!important;font-weight:600}
-.course-check .yes{color:#1a8f5a}.course-check .no{color:#d1495b}.course-check .wait{color:#b07d12}
+.course-check .yes{color:#1a8f5a;color:color-mix(in srgb,#1a8f5a 70%,currentColor)}
+.course-check .no{color:#d1495b;color:color-mix(in srgb,#d1495b 70%,currentColor)}
+.course-check .wait{color:#b07d12;color:color-mix(in srgb,#b07d12 70%,currentColor)}
 .course-check .cause{margin-top:.25em}
 .course-check .remark{opacity:.75;margin-top:.25em}
+.course-check svg{max-width:100%;height:auto;margin-top:.4em}
 .course-check svg text{fill:currentColor;font-size:11px}
 </style>
 """
@@ -188,7 +195,7 @@ def picture(comparison: Comparison) -> str:
     total = max(3 * step - gap + 8, 560)
     return (
         f'<svg role="img" aria-label="expected, yours and their difference" width="{total}" height="{height + 26}" '
-        f'viewBox="0 0 {total} {height + 26}" style="max-width:100%;margin-top:.4em">{"".join(parts)}</svg>'
+        f'viewBox="0 0 {total} {height + 26}">{"".join(parts)}</svg>'
         f'<div class="remark">{shown}; orange is positive, blue negative, grey near 0; the frame marks the largest '
         "difference</div>"
     )

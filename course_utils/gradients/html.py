@@ -6,23 +6,24 @@ from html import escape
 from course_utils.gradients.judgement import Status
 from course_utils.gradients.report import MARKS, GradientReport, ParameterReport, Verdict
 
-# Text takes the colour of what is around it and no background is painted, so that any theme stays legible;
-# the two accents are JupyterLab's own where it has them and mid-tones that read on white and on black elsewhere.
-# The class stands twice in the table's rules to outrank the notebook's own (right-aligned, striped).
+# Text takes the colour of what is around it and no background is painted, so that any theme stays legible; the accents
+# are JupyterLab's own where it has them, elsewhere mixed with the text's colour to read on white and on black.
+# The class stands twice in the table's rules to outrank the notebook's own (right-aligned, striped). VS Code takes the
+# borders away with a mark of importance, which only another such mark outranks.
 STYLE = """
 <style>
 .gradient-check{font-size:13px;line-height:1.45;color:var(--jp-content-font-color1,inherit);max-width:66em}
 .gradient-check.gradient-check table{border-collapse:collapse;margin:.4em 0;font-size:inherit;color:inherit}
 .gradient-check.gradient-check tr{background:transparent}
 .gradient-check.gradient-check :is(th,td){text-align:left;padding:.3em .7em;white-space:nowrap;
- background:transparent;border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,.35))}
+ background:transparent;border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,.35))!important}
 .gradient-check.gradient-check .num{text-align:right;font-variant-numeric:tabular-nums}
-.gradient-check.gradient-check .why td{white-space:normal;padding-left:1.6em;border-bottom-width:2px}
+.gradient-check.gradient-check .why td{white-space:normal;padding-left:1.6em;border-bottom-width:2px!important}
 .gradient-check.gradient-check code{background:transparent;color:inherit;padding:0}
 .gradient-check .verdict{font-weight:600}
-.gradient-check .yes{color:var(--jp-success-color1,#1a8f5a)}
-.gradient-check .no{color:var(--jp-error-color1,#d1495b)}
-.gradient-check .wait{color:var(--jp-warn-color1,#b07d12)}
+.gradient-check .yes{color:var(--jp-success-color1,color-mix(in srgb,#1a8f5a 70%,currentColor))}
+.gradient-check .no{color:var(--jp-error-color1,color-mix(in srgb,#d1495b 70%,currentColor))}
+.gradient-check .wait{color:var(--jp-warn-color1,color-mix(in srgb,#b07d12 70%,currentColor))}
 .gradient-check .remark{opacity:.75}
 .gradient-check svg{display:block;overflow:visible}
 .gradient-check svg text{fill:currentColor;font-size:10px;opacity:.75}
