@@ -24,12 +24,13 @@ def install(bundle: str, assignment: str) -> None:
     root = Path(bundle).resolve()
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = [d for d in project["dependencies"] if not d.startswith(OWN)]
-    print(f"Installing {project['name']} {project['version']} on Google Colab …")
+    print(f"Installing {project['name']} {project['version']} on Google Colab, which may take some minutes …")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for arguments in (["--no-deps", str(root)], needed):  # apart, so that pip leaves what Colab itself runs on alone
         done = subprocess.run([*pip, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
-            raise RuntimeError(f"pip could not install {' '.join(arguments)}:\n{done.stdout[-2000:]}")
+            what = " ".join(arguments)
+            raise RuntimeError(f"pip could not install {what}; run this cell again. pip said:\n{done.stdout[-2000:]}")
     os.chdir(root / "assignments" / assignment)
     sys.path.insert(0, os.getcwd())
     print("Installed. What you write is kept where you save this notebook; the files beside it go when Colab ends.")

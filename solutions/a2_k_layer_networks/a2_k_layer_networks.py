@@ -88,17 +88,22 @@ import importlib.util
 import os
 import shutil
 import sys
+import zipfile
 
 if "google.colab" in sys.modules and not os.path.exists("checks.py"):
-    if not glob.glob("*/assignments/a2_k_layer_networks"):
+    wanted = "*/assignments/a2_k_layer_networks"
+    if not glob.glob(wanted):
+        for archive in filter(zipfile.is_zipfile, glob.glob("*.zip")):
+            shutil.unpack_archive(archive, format="zip")
+    if not glob.glob(wanted):
         print("Choose the assignment's zip file, as your course gave it to you.")
         from google.colab import files
 
-        for archive in glob.glob("*.zip") or files.upload():
-            shutil.unpack_archive(archive)
-    if not glob.glob("*/assignments/a2_k_layer_networks"):
+        for archive in filter(zipfile.is_zipfile, files.upload()):
+            shutil.unpack_archive(archive, format="zip")
+    if not glob.glob(wanted):
         raise FileNotFoundError("No zip file here holds a2_k_layer_networks; run this cell again and choose it.")
-    bundle = glob.glob("*/assignments/a2_k_layer_networks")[0].split(os.sep)[0]
+    bundle = glob.glob(wanted)[0].split(os.sep)[0]
     sys.path.insert(0, os.path.abspath(bundle))
     from course_utils.colab import install
 

@@ -52,6 +52,16 @@ def run(program: str, place: Path, *paths: Path, site: bool = True) -> subproces
     )
 
 
+def stand_in_pip(folder: Path, program: str) -> Path:
+    """Make Colab's folder `content` and a folder for the path whose pip is a program; returns the latter."""
+    (folder / "content").mkdir()
+    package = folder / "site" / "pip"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(program)
+    return package.parent
+
+
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The zip file of a bundle with all assignments."""
@@ -61,13 +71,9 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_on_colab_it_asks_for_the_zip_file_and_installs(name: str, everything: Path, tmp_path: Path) -> None:
-    place, pip = tmp_path / "content", tmp_path / "site" / "pip"
-    place.mkdir()
-    pip.mkdir(parents=True)
-    (pip / "__init__.py").touch()
-    (pip / "__main__.py").write_text(PIP.format(log=str(tmp_path / "log")))
+    place, pip = tmp_path / "content", stand_in_pip(tmp_path, PIP.format(log=str(tmp_path / "log")))
     cell = first_code_cell(name)
-    done = run(COLAB.format(archives=[str(everything)]) + cell + AFTER, place, pip.parent)
+    done = run(COLAB.format(archives=[str(everything)]) + cell + AFTER, place, pip)
     assert done.returncode == 0, done.stderr
     told = done.stdout.splitlines()
     assert told[0] == "Choose the assignment's zip file, as your course gave it to you."
@@ -78,7 +84,7 @@ def test_on_colab_it_asks_for_the_zip_file_and_installs(name: str, everything: P
     first, second = (tmp_path / "log").read_text().splitlines()
     assert first.endswith(f"--no-deps {place / 'course'}")
     assert "torch>=" in second and "platformdirs" in second and "jupyterlab" not in second and "ipykernel" not in second
-    again = run(COLAB.format(archives=[]) + cell + AFTER, place, pip.parent)  # after a restart of the kernel
+    again = run(COLAB.format(archives=[]) + cell + AFTER, place, pip)  # after a restart of the kernel
     assert again.returncode == 0 and "asked for a file" not in again.stdout
 
 
@@ -90,6 +96,30 @@ def test_on_colab_another_zip_file_is_told(tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path, "other")
     done = run(COLAB.format(archives=[archive]) + first_code_cell(NAMES[0]), place, site=False)
     assert done.returncode == 1 and f"No zip file here holds {NAMES[0]}" in done.stderr
+
+
+def test_on_colab_a_wrong_file_left_there_does_not_keep_it_from_asking(everything: Path, tmp_path: Path) -> None:
+    place, pip = tmp_path / "content", stand_in_pip(tmp_path, "")
+    notebook = tmp_path / "notebook.ipynb"
+    notebook.write_text("{}")
+    (tmp_path / "other").mkdir()
+    other = shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path, "other")
+    cell = first_code_cell(NAMES[0])
+    for chosen in ([], [str(notebook)], [other]):
+        done = run(COLAB.format(archives=chosen) + cell, place, pip)
+        assert "asked for a file" in done.stdout
+        assert done.returncode == 1 and f"No zip file here holds {NAMES[0]}" in done.stderr
+    done = run(COLAB.format(archives=[str(everything)]) + cell, place, pip)
+    assert done.returncode == 0 and "asked for a file" in done.stdout and "Installed." in done.stdout
+
+
+def test_on_colab_what_pip_says_is_told_when_it_fails(everything: Path, tmp_path: Path) -> None:
+    place, pip = tmp_path / "content", stand_in_pip(tmp_path, "raise SystemExit('no network')")
+    shutil.copy(everything, place)  # put there by hand, so nothing is asked
+    done = run(COLAB.format(archives=[]) + first_code_cell(NAMES[0]), place, pip)
+    assert done.returncode == 1 and "asked for a file" not in done.stdout
+    assert "pip could not install --no-deps" in done.stderr and "run this cell again" in done.stderr
+    assert "no network" in done.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)
