@@ -1854,7 +1854,7 @@ def follow(optimizer, lr_at):
     optimizer.register_step_pre_hook(set_lr)
 
 
-batch_of, lr_top = (100, 0.1) if full else (25, 0.05)  # few images: smaller batches, so that there are enough steps
+batch_of, lr_top = (100, 0.1) if full else (25, 0.02)  # few images: smaller batches, so that there are enough steps
 
 
 def fit(
@@ -1862,6 +1862,7 @@ def fit(
 ):
     """Train with one cycle of the learning rate.  -> {"loss": per epoch, name of each measure: per epoch}"""
     images, y = images.to(device), y.to(device)
+    net.to(memory_format=torch.channels_last)  # changes where its numbers lie, not what they are: a fifth faster
     optimizer = torch.optim.SGD(net.parameters(), lr=lr_max, momentum=0.9, nesterov=True, weight_decay=5e-4)
     half = math.ceil(epochs * math.ceil(len(images) / batch_size) / 2)
     follow(optimizer, lambda t: cyclical_lr_doubling(t, half, 1e-4, lr_max))
@@ -1879,7 +1880,7 @@ def fit(
     return history
 
 
-n, n_held, epochs = (4000, 1000, 12) if full else (200, 150, 10)
+n, n_held, epochs = (4000, 1000, 12) if full else (200, 100, 10)
 few_train, few_labels = images_train[:n], y_train[:n]
 few_splits = {"training": (few_train[:n_held], few_labels[:n_held]),
               "validation": (images_validation[:n_held], y_validation[:n_held])}  # fmt: skip
@@ -1887,10 +1888,7 @@ runs, numbers["augmentation"] = {}, {}
 for name, transform in (("as they are", None), ("augmented", augment)):
     torch.manual_seed(0)
     net = nn.Sequential(Standardise(channel_mean, channel_std), ConvNet(K)).to(device)
-    runs[name] = fit(
-        net, few_train, few_labels, epochs=epochs, transform=transform, lr_max=lr_top if full else 0.02,
-        measure=few_splits,
-    )  # fmt: skip
+    runs[name] = fit(net, few_train, few_labels, epochs=epochs, transform=transform, measure=few_splits)
     last = {key: values[-1] for key, values in runs[name].items()}
     print(f"{n:,} images, {name:11}: training loss {last['loss']:.3f}, accuracy on these images (not augmented) "
           f"{last['training']:.1%}, on validation images {last['validation']:.1%}")  # fmt: skip
@@ -1916,7 +1914,7 @@ with course_style():
 # and its few updates the augmented net has hardly begun: what closes the gap there is that it has learnt little yet.
 # Give it more epochs.)
 #
-# **Now all images.** This is the longest cell of the notebook: about eight minutes on a processor with CIFAR-10, a few
+# **Now all images.** This is the longest cell of the notebook: about eight minutes on a processor with CIFAR-10, twenty
 # seconds with the small set, which has a ninth of the images, sees them three times, and is not augmented (a mirrored 2
 # is no 2). Later sections look into the net that comes out.
 
@@ -2411,7 +2409,7 @@ is_new = (y_train == new[0]) | (y_train == new[1])
 old_labels = torch.cumsum(torch.tensor([k not in new for k in range(K)]), 0) - 1  # the eight others, numbered anew
 torch.manual_seed(0)
 eight = nn.Sequential(Standardise(channel_mean, channel_std), ConvNet(K - 2)).to(device)
-n, epochs = (20_000, 4) if full else (4000, 3)
+n, epochs = (20_000, 4) if full else (3000, 3)
 transform = augment if full else None
 fit(eight, images_train[~is_new][:n], old_labels[y_train[~is_new]][:n], epochs=epochs, transform=transform)
 torch.manual_seed(1)

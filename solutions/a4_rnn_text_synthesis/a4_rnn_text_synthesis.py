@@ -1948,7 +1948,7 @@ check("perplexity")
 # At full length this takes three to four minutes.
 
 # %% experiment="race"
-seconds, streams, length = (60.0, 32, 64) if full else (4.0, 32, 32)
+seconds, streams, length = (60.0, 32, 64) if full else (3.0, 32, 32)
 checkpoints = [seconds * share for share in (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)]
 test_text = held_out[: 20_000 if full else 4_000]
 
