@@ -3,9 +3,9 @@
 A small course of one exercise with a visible and a hidden test is made in a temporary folder.  Every attack is handed
 in together with an honest notebook, which is graded after it, and `nbgrader autograde` runs as it comes: the tests
 beside the student's code, in one kernel, not in a jail.  What may harm others is graded alone with the honest one.
-So the attacks here are stand-ins that do no harm: they write a marker
-in the temporary folder, read a file that was put there to be read, connect to a listener on loopback, end their
-process.  Nothing here uses up processes, memory or disk.
+So the attacks here are stand-ins that do no harm: they write a marker in the temporary folder, read a file that was
+put there to be read, connect to a listener on loopback, end their process.  Nothing here uses up processes, memory or
+disk.
 
     python benchmarks/nbgrader_attacks.py          # prints the table; benchmarks/results/nbgrader_attacks.md
 """
@@ -30,6 +30,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 from nbformat import NotebookNode, write
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbgrader.api import Gradebook, MissingEntry
@@ -251,15 +252,26 @@ def nbgrader(folder: Path, *arguments: str, seconds: float = 120.0) -> tuple[int
     scripts = str(Path(sys.executable).parent)
     environment["PATH"] = os.pathsep.join([scripts, environment.get("PATH", os.defpath)])
     command = [sys.executable, "-m", "nbgrader", *arguments]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        out, _ = process.communicate(timeout=seconds)
-        return process.returncode, out.decode(errors="replace")
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        return None, process.communicate()[0].decode(errors="replace")
+    with tempfile.TemporaryFile() as output:  # not a pipe: a kernel that outlives nbgrader would hold it open
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status: int | None = process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            status = None
+            process.wait()
+        output.seek(0)
+        return status, output.read().decode(errors="replace")
+
+
+def kill_leftovers(folder: Path) -> None:
+    """End what still runs in the course folder."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(folder):
+                process.kill()
 
 
 def make_course(folder: Path) -> None:
@@ -335,6 +347,7 @@ def measure(attacks: list[Attack], template: Path) -> list[dict[str, str]]:
         for pid in running.values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        kill_leftovers(folder)
         honest = score(folder, "honest")
         rows = []
         for student, attack in students.items():
