@@ -1862,7 +1862,7 @@ def fit(
 ):
     """Train with one cycle of the learning rate.  -> {"loss": per epoch, name of each measure: per epoch}"""
     images, y = images.to(device), y.to(device)
-    net.to(memory_format=torch.channels_last)  # changes where its numbers lie, not what they are: a fifth faster
+    net.to(memory_format=torch.channels_last)  # changes where its numbers lie, not what they are; faster
     optimizer = torch.optim.SGD(net.parameters(), lr=lr_max, momentum=0.9, nesterov=True, weight_decay=5e-4)
     half = math.ceil(epochs * math.ceil(len(images) / batch_size) / 2)
     follow(optimizer, lambda t: cyclical_lr_doubling(t, half, 1e-4, lr_max))
