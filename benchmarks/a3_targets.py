@@ -142,7 +142,6 @@ def patchify_net(
         functions, data, (mean, std) = reference(), cifar10(), pixel_statistics()
         if by_channel:
             mean, std = channel_statistics()
-        flip = reference("a1_linear_classifiers")["random_horizontal_flip"]
         generator = torch.Generator().manual_seed(seed)
         P, inputs, K = (32 // f) ** 2, 3 * f * f, len(data.classes)
         params = {}
@@ -175,7 +174,7 @@ def patchify_net(
             for batch in order.split(BATCH_SIZE):
                 images = data.train.images[batch]
                 if mirrored:
-                    images = flip(images, 0.5, generator)
+                    images = reference("a1_linear_classifiers")["random_horizontal_flip"](images, 0.5, generator)
                 grads = step(patches(images), data.train.labels[batch])
                 lr = lr_at(t)
                 params = {name: value - lr * grads[name] for name, value in params.items()}
