@@ -28,6 +28,7 @@ from autograder.result import JudgedExercise, JudgedSubmission, KeptExercise, Le
 from autograder.rules import Reading, Source, read
 from autograder.runner.serve import seed_everything
 from autograder.session import JailedStudent, Session, TimeLimits
+from autograder.stateless import keeps_nothing
 from autograder.submission import StudentCell, Submission
 from course_utils.checking import (
     CriterionFault,
@@ -185,6 +186,7 @@ class Judge:
         readings = {}
         for name, exercise in self.assignment.exercises.items():
             readings[name] = reading = read(source, name, exercise.forbidden if name in own else (), names)
+            reading.keeps_nothing = keeps_nothing(source, name)
             for earlier in exercise.leans_on:
                 reading.exercises |= {earlier} | readings[earlier].exercises - {name}
         for k, name in enumerate(names):  # what an exercise may not use, another one must not use for it
@@ -221,7 +223,7 @@ class Judge:
             return JudgedExercise(not_judged, [], [c.message for c in not_judged.criteria[:1]])
         stand_ins = {e: self._reference[e] for e in leaning.stand_ins}
         lent = {e: self._reference[e] for e in leaning.lent}
-        attempt = self._attempt(session, exercise, secret, lent)
+        attempt = self._attempt(session, exercise, secret, lent, alone=not reading.keeps_nothing)
         for result in attempt.results:
             if result.passed and lent:
                 result.note = _carried_note(lent)
@@ -248,11 +250,16 @@ class Judge:
         return JudgedExercise(judged, sorted(carried), self._diagnose(exercise, attempt, secret))
 
     def _attempt(
-        self, session: Session, exercise: Exercise, secret: str, replaced: dict[str, Callable[..., Any]]
+        self,
+        session: Session,
+        exercise: Exercise,
+        secret: str,
+        replaced: dict[str, Callable[..., Any]],
+        alone: bool = True,
     ) -> _Attempt:
         # The judge may have judged others before, and the reference draws as it likes.
         torch.manual_seed(int(secret[:12], 16))
-        student = JailedStudent(session, replaced, self._opaque)
+        student = JailedStudent(session, replaced, self._opaque, alone=alone)
         attempt = _Attempt([])
         stalls = 0
         try:

@@ -249,11 +249,14 @@ class Reading:
         Other exercises that the code refers to, directly or through helpers and further exercises.
     replaced : set of str
         Those of them that use what this exercise may not use, though they may: the reference stands in for them.
+    keeps_nothing : bool
+        Whether its calls surely leave nothing behind (`autograder.stateless`).
     """
 
     violations: list[str] = field(default_factory=list)
     exercises: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
+    keeps_nothing: bool = False
 
 
 class Source:
@@ -424,7 +427,7 @@ class Source:
         """Whether a top-level name stands for a function, a module or a constant, in which nothing can be put."""
         return all(
             isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef)
-            or (isinstance(s, ast.Assign | ast.AnnAssign) and s.value is not None and _is_constant(s.value))
+            or (isinstance(s, ast.Assign | ast.AnnAssign) and s.value is not None and is_constant(s.value))
             for s in self.bound.get(name, [])
         )
 
@@ -566,7 +569,7 @@ def _violations(source: Source, code: ast.AST, forbidden: Sequence[str]) -> list
             unread.append(node.annotation)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             unread.append(node.returns)
-        unread = [n for n in unread if n is not None and (isinstance(node, ast.Call) or _is_hint(n))]
+        unread = [n for n in unread if n is not None and (isinstance(node, ast.Call) or is_hint(n))]
         queue += [child for child in ast.iter_child_nodes(node) if child not in unread]
     return found
 
@@ -821,7 +824,7 @@ def _immediate(statement: ast.stmt) -> list[ast.AST]:
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
         given = [*statement.args.defaults, *(d for d in statement.args.kw_defaults if d is not None)]
         hints = [a.annotation for a in ast.walk(statement.args) if isinstance(a, ast.arg) and a.annotation is not None]
-        given += [h for h in [*hints, statement.returns] if h is not None and not _is_hint(h)]
+        given += [h for h in [*hints, statement.returns] if h is not None and not is_hint(h)]
         return [statement] if statement.decorator_list else list(given)
     if isinstance(statement, ast.ClassDef):
         if _decorators(statement) - {"dataclass"} or statement.keywords or statement.bases:
@@ -840,12 +843,12 @@ def _method(owner: ast.ClassDef, name: str) -> ast.FunctionDef | None:
     return next((m for m in owner.body if isinstance(m, ast.FunctionDef) and m.name == name), None)
 
 
-def _is_constant(value: ast.AST) -> bool:
+def is_constant(value: ast.AST) -> bool:
     allowed = ast.Constant | ast.Tuple | ast.UnaryOp | ast.BinOp | ast.operator | ast.unaryop | ast.expr_context
     return all(isinstance(n, allowed) for n in ast.walk(value))
 
 
-def _is_hint(node: ast.AST) -> bool:
+def is_hint(node: ast.AST) -> bool:
     """Whether a type hint is a plain one, which calls nothing."""
     allowed = ast.Name | ast.Attribute | ast.Subscript | ast.Constant | ast.BinOp | ast.BitOr | ast.Tuple | ast.List
     return all(isinstance(n, allowed | ast.expr_context) for n in ast.walk(node))

@@ -64,6 +64,7 @@ class Session:
         self._limits = limits
         self._seed = seed
         self._sandbox: Sandbox | None = None
+        self._common_fork = False  # whether a fork goes on for the exercises that need none of their own
         self._left_out: set[int] = set()
         self._deadline = time.monotonic() + limits.submission
         self.oddities: list[str] = []
@@ -90,6 +91,7 @@ class Session:
 
     def close(self) -> str:
         """Kill the sandbox; returns what its processes had used too much of, as the end of a sentence, as a rule ""."""
+        self._common_fork = False
         if self._sandbox is None:
             return ""
         sandbox, self._sandbox = self._sandbox, None
@@ -99,14 +101,23 @@ class Session:
             "processes": f"were more than {sandbox.limits.processes} processes and threads",
         }[sandbox.close()]
 
-    def fork(self) -> Sandbox:
+    def fork(self, alone: bool = True) -> Sandbox:
         """A sandbox whose runner has run the cells and forked for one exercise.
+
+        Parameters
+        ----------
+        alone : bool
+            Whether the exercise needs a fork of its own.  Else it may get the one of the last exercise that did not.
 
         Raises
         ------
         Unmet
             When the submission's time is over.
         """
+        if self._common_fork and self._sandbox is not None and not alone:
+            return self._sandbox
+        if self._common_fork:
+            self.end_fork()
         for _ in range(3):
             if self.out_of_time:
                 raise Unmet(self._no_time_left(), "time")
@@ -114,6 +125,7 @@ class Session:
             try:
                 sandbox.channel.send({"op": "fork", "seed": self._seed}, deadline=self.deadline(5))
                 if sandbox.channel.receive(self.deadline(5))[0].get("op") == "forked":
+                    self._common_fork = not alone
                     return sandbox
             except FrameError:
                 pass
@@ -122,6 +134,7 @@ class Session:
 
     def end_fork(self) -> None:
         """Let the fork end; where it does not, kill the sandbox."""
+        self._common_fork = False
         if self._sandbox is None:
             return
         try:
@@ -188,6 +201,8 @@ class JailedStudent(Student):
         Functions of the reference that stand in for the student's, by name; they run here, in the judge.
     opaque : mapping
         By function, the positions in its result of what stays in the jail (`opaque_results`).
+    alone : bool
+        Whether the exercise needs a fork of its own, because it may leave something behind.
     """
 
     def __init__(
@@ -195,11 +210,13 @@ class JailedStudent(Student):
         session: Session,
         replaced: Mapping[str, Callable[..., Any]] | None = None,
         opaque: Mapping[str, Sequence[int]] | None = None,
+        alone: bool = True,
     ) -> None:
         super().__init__()
         self._session = session
         self._replaced = dict(replaced or {})
         self._opaque = opaque or {}
+        self._alone = alone or bool(self._replaced)
         self._first = True  # of the criterion's calls
         self._sandbox: Sandbox | None = None
         self._failed: Unmet | None = None
@@ -215,13 +232,14 @@ class JailedStudent(Student):
         self._deadline = self._session.deadline(self._limit)
 
     def close(self) -> None:
-        """Let the fork end."""
+        """Let the fork end, if it is the exercise's own."""
         if self._sandbox is not None:
             self._sandbox = None
-            self._session.end_fork()
+            if self._alone:
+                self._session.end_fork()
 
     def _start(self) -> Sandbox:
-        sandbox = self._session.fork()
+        sandbox = self._session.fork(self._alone)
         self._deadline = self._session.deadline(self._limit)  # cells have a time of their own
         if self._replaced:
             sandbox.channel.send({"op": "replace", "names": list(self._replaced)}, deadline=self._deadline)

@@ -155,6 +155,27 @@ def test_state_stays_within_a_fork(open_session: Any) -> None:
     assert second.f() == 1
 
 
+def test_exercises_that_need_no_fork_of_their_own_share_one(open_session: Any) -> None:
+    session = open_session("import os\ndef f():\n    return os.getpid()\ndef g():\n    os._exit(0)\n")
+
+    def process(alone: bool, **replaced: Callable[..., Any]) -> int:
+        one = JailedStudent(session, replaced, alone=alone)
+        one.begin_criterion()
+        found = one.f()
+        one.close()
+        return found
+
+    first = process(alone=False)
+    assert process(alone=False) == first
+    assert len({first, process(alone=True), process(alone=True), process(alone=False)}) == 4
+    assert process(alone=False, g=lambda: 0) != process(alone=False)  # a stand-in must not stay
+    broken = JailedStudent(session, alone=False)
+    broken.begin_criterion()
+    assert refusal(broken.g).kind == "crash"
+    broken.close()
+    assert process(alone=False) == process(alone=False)
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
