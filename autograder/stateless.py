@@ -21,56 +21,20 @@ LASTING = (
     *(ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await),
 )
 BUILTINS = {
-    *(
-        "abs",
-        "all",
-        "any",
-        "bool",
-        "dict",
-        "divmod",
-        "enumerate",
-        "filter",
-        "float",
-        "int",
-        "isinstance",
-        "len",
-        "list",
-    ),
-    *("map", "max", "min", "pow", "print", "range", "reversed", "round", "set", "slice", "sorted", "str", "sum"),
-    *("tuple", "zip", "AssertionError", "Exception", "IndexError", "KeyError", "NotImplementedError", "RuntimeError"),
-    *("TypeError", "ValueError", "ZeroDivisionError"),
+    *("abs", "all", "any", "bool", "dict", "divmod", "enumerate", "filter", "float", "int", "isinstance", "len"),
+    *("list", "map", "max", "min", "pow", "print", "range", "reversed", "round", "set", "slice", "sorted", "str"),
+    *("sum", "tuple", "zip", "AssertionError", "Exception", "IndexError", "KeyError", "NotImplementedError"),
+    *("RuntimeError", "TypeError", "ValueError", "ZeroDivisionError"),
 }
 # Methods that reach beyond their object: files, memory shared with others, memory that was used before.
-LASTING_METHODS = UNREADABLE_ATTRIBUTES | {"dump", "new_empty", "share_memory_"}
-OF_TORCH = {
-    "no_grad",
-    "enable_grad",
-    "inference_mode",
-    "Tensor",
-    "Size",
-    "Generator",
-    "inf",
-    "nan",
-    "pi",
-    "e",
-    "newaxis",
-}
-OF_TORCH |= {
-    name for name in dir(torch._C._VariableFunctions) if not name.startswith(("_", "set_", "from_", "empty"))
-}  # its operators
-OPERATORS_OF = {
-    "torch.nn.functional": torch.nn.functional,
-    "torch.linalg": torch.linalg,
-    "torch.special": torch.special,
-}
-OF_PYTHON = {f"math.{name}" for name in dir(math)} | {f"itertools.{name}" for name in dir(itertools)}
-OF_PYTHON |= {
-    "collections.Counter",
-    "collections.defaultdict",
-    "collections.deque",
-    "functools.partial",
-    "functools.reduce",
-}
+LASTING_METHODS = UNREADABLE_ATTRIBUTES | {"dump", "new", "new_empty", "resize_", "resize_as_", "share_memory_"}
+OF_TORCH = {"no_grad", "enable_grad", "inference_mode", "Size", "Generator", "inf", "nan", "pi", "e", "newaxis"}
+OPERATORS = torch._C._VariableFunctions
+OF_TORCH |= {name for name in dir(OPERATORS) if not name.startswith(("_", "set_", "from_", "empty", "resize"))}
+OPERATORS_OF = {module.__name__: module for module in (torch.nn.functional, torch.linalg, torch.special)}
+OF_PYTHON = {f"{module.__name__}.{name}" for module in (math, itertools) for name in dir(module)}
+OF_PYTHON |= {f"collections.{name}" for name in ("Counter", "defaultdict", "deque")}
+OF_PYTHON |= {"functools.partial", "functools.reduce"}
 RUN_BY_A_DEFINITION = {"__init_subclass__", "__class_getitem__", "__set_name__", "__prepare__"}
 
 
