@@ -624,7 +624,8 @@ def _reflection(source: Source, node: ast.Call) -> str | None:
     return f"{name} with a computed name, which hides what is called"
 
 
-def _argument_rules(forbidden: Sequence[str]) -> list[tuple[str, str]]:
+@cache
+def _argument_rules(forbidden: tuple[str, ...]) -> list[tuple[str, str]]:
     """The rules "function(parameter)" as pairs."""
     pairs = (re.fullmatch(r"([\w.]+)\((\w+)\)", rule) for rule in forbidden)
     return [(pair[1], pair[2]) for pair in pairs if pair]
@@ -633,7 +634,7 @@ def _argument_rules(forbidden: Sequence[str]) -> list[tuple[str, str]]:
 def _with_rules(source: Source, function: ast.AST, forbidden: Sequence[str]) -> list[tuple[str, str]]:
     """The rules on arguments of what an expression may stand for."""
     dotted = source.meanings(function)[0]
-    return [(name, parameter) for name, parameter in _argument_rules(forbidden) if name in dotted]
+    return [(name, parameter) for name, parameter in _argument_rules(tuple(forbidden)) if name in dotted]
 
 
 def _forbidden_argument(source: Source, node: ast.Call, forbidden: Sequence[str]) -> str | None:
@@ -690,7 +691,7 @@ def _attribute(source: Source, node: ast.Attribute, forbidden: Sequence[str]) ->
         return None
     if node.attr in MODULES_BY_ATTRIBUTE:
         return f".{node.attr}, which hides what is called"
-    for name, parameter in _argument_rules(forbidden):
+    for name, parameter in _argument_rules(tuple(forbidden)):
         if isinstance(node.ctx, ast.Store) and node.attr == parameter:
             return f".{parameter} (as {name}({parameter}))"
         if source.passes_modules and node.attr == name.split(".")[-1]:

@@ -14,6 +14,7 @@ import re
 import symtable
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -234,13 +235,14 @@ def _read_cells(
                 submission.texts.append((question, source[:MAX_SOURCE]))
             if question is not None and isinstance(cell["attachments"], dict):
                 submission.pictures.setdefault(question, {}).update(cell["attachments"])
-            looks_like_code = any(
+            looks_like_code = "def " in source and any(
                 re.search(rf"^[ \t]*def {re.escape(e)}[ \t]*\(", source[:MAX_SOURCE], re.M) for e in exercises
             )
             if looks_like_code:
                 submission.oddities.append(f"Cell {number} holds code but is not a code cell; it was not run.")
             continue
-        if source.strip() in by_source:  # an experiment as it was handed out, whatever its metadata says now
+        as_handed_out = source.strip() in by_source
+        if as_handed_out:  # an experiment, whatever its metadata says now
             role, name = "experiment", by_source[source.strip()]
         known = role == "experiment" and name in experiments
         if known and name is not None and name not in submission.outputs:
@@ -257,7 +259,7 @@ def _read_cells(
                 text = f"The notebook has more than {MAX_CODE} characters of code; from cell {number} on none was run."
                 submission.oddities.append(text)
             continue
-        program, tree, error = _parse(source)
+        program, tree, error = _parse_once(source) if as_handed_out else _parse(source)
         defined = _defined(program, tree, exercises)
         if defined:
             for exercise in defined:
@@ -277,6 +279,11 @@ def _read_cells(
             submission.oddities.append(f"{exercise} is defined in {len(numbers)} cells ({shown}); the last one counts.")
     kept |= _needed([c.tree for cells in kept.values() for c in cells if c.tree], others)
     submission.cells = [cell for n in sorted(kept) for cell in kept[n]]
+
+
+@lru_cache(maxsize=256)  # one class has the same of them in every notebook
+def _parse_once(source: str) -> tuple[str, ast.Module | None, str]:
+    return _parse(source)
 
 
 def _parse(source: str) -> tuple[str, ast.Module | None, str]:

@@ -1039,10 +1039,10 @@ class Training:
         return self.W - size[0] * self.lr * W, self.b - size[1] * self.lr * b
 
 
-def whole_batches(draw: Draw, epochs: int, growing: float = 0.0) -> Training:
-    """Batches of a size that divides the number of examples."""
+def whole_batches(draw: Draw, epochs: int, growing: float = 0.0, count: int = 3) -> Training:
+    """`count` batches an epoch, of a size that divides the number of examples."""
     batch_size = draw.integer(4, 6)
-    return Training(draw, N=6 * batch_size, batch_size=batch_size, epochs=epochs, growing=growing)
+    return Training(draw, N=count * batch_size, batch_size=batch_size, epochs=epochs, growing=growing)
 
 
 @minibatch_gd.criterion(points=1)
@@ -1106,7 +1106,7 @@ def examples_keep_their_labels(student: Student, draw: Draw) -> None:
 @minibatch_gd.criterion(points=0.5)
 def new_order_every_epoch(student: Student, draw: Draw) -> None:
     """Every epoch has the examples in a new random order, so that they meet in new batches."""
-    training = whole_batches(draw, epochs=3, growing=0.1)
+    training = whole_batches(draw, epochs=3, growing=0.1, count=6)
     training.run(student)
     if training.ignores_batch_size:
         return
@@ -1350,16 +1350,20 @@ def each_image_has_its_own_draw(student: Student, draw: Draw) -> None:
 @random_horizontal_flip.criterion(points=1)
 def p_is_the_probability(student: Student, draw: Draw) -> None:
     """About p of all images are flipped; with p = 0 none is, with p = 1 all are."""
-    images, generator = random_images(draw, 40).to(torch.uint8), draw.generator()
+    images, generator = random_images(draw, 300).to(torch.uint8), draw.generator()
     for p in (0.0, 1.0, draw.number(0.12, 0.2), draw.number(0.8, 0.88)):
-        batches = [flipped(student, images, p, generator) for _ in range(30 if 0 < p < 1 else 3)]
-        share = torch.cat(batches).double().mean().item()
-        # One draw for a whole batch is asked by another criterion; it leaves 30 draws here instead of 1,200.
+        certain = p in (0.0, 1.0)
+        batches = [flipped(student, images[:40] if certain else images, p, generator) for _ in range(2)]
+        # One draw for a whole batch is asked by another criterion; here that is 30 draws instead of 600.
         together = all(bool(which.all()) or not bool(which.any()) for which in batches)
-        # Chance alone takes a right solution this far off once in 10¹⁴ times (Hoeffding's inequality).
-        close = abs(share - p) < (0.45 if together else 0.12) if 0 < p < 1 else share == p
+        if together and not certain:
+            batches += [flipped(student, images[:2], p, generator) for _ in range(28)]
+            batches = [which[:2] for which in batches]
+        share = torch.cat(batches).double().mean().item()
+        # Chance alone takes a right solution this far off once in 10¹⁰ times (Chernoff's bound).
+        close = share == p if certain else abs(share - p) < (0.45 if together else 0.12)
         # Always the very same images: that is asked by another criterion.
-        always = 0 < p < 1 and len({tuple(which.tolist()) for which in batches}) == 1
+        always = not certain and len({tuple(which.tolist()) for which in batches}) == 1
         expect(share).all(close or always, f"p = {p:.2f}, but {share:.2f} of the images are flipped")
 
 
