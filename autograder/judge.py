@@ -28,7 +28,7 @@ from autograder.result import JudgedExercise, JudgedSubmission, KeptExercise, Le
 from autograder.rules import Reading, Source, read
 from autograder.runner.serve import seed_everything
 from autograder.session import JailedStudent, Session, TimeLimits
-from autograder.stateless import keeps_nothing
+from autograder.stateless import keeping_nothing
 from autograder.submission import StudentCell, Submission
 from course_utils.checking import (
     CriterionFault,
@@ -183,10 +183,11 @@ class Judge:
         before = [ast.parse(c.program) for c in cells if c.role == "exercise"] if reference_first else []
         source = Source([*before, *(c.tree for c in submission.cells if c.tree is not None)], setup)
         names = list(self.assignment.exercises)
+        plain = keeping_nothing(source, names)
         readings = {}
         for name, exercise in self.assignment.exercises.items():
             readings[name] = reading = read(source, name, exercise.forbidden if name in own else (), names)
-            reading.keeps_nothing = keeps_nothing(source, name)
+            reading.keeps_nothing = name in plain
             for earlier in exercise.leans_on:
                 reading.exercises |= {earlier} | readings[earlier].exercises - {name}
         for k, name in enumerate(names):  # what an exercise may not use, another one must not use for it

@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from types import ModuleType
 
 import torch
@@ -273,6 +273,7 @@ class Source:
     def __init__(self, modules: Sequence[ast.Module], setup: Sequence[ast.Module] = ()) -> None:
         self.statements = [s for module in modules for s in module.body]
         self.scopes = Scopes([*setup, *modules])
+        self._globals: dict[ast.AST, frozenset[str]] = {}  # asked for again and again
         self._add_star_imports()
         self.bound: dict[str, list[ast.stmt]] = {}  # at the end of the notebook
         self.ever: dict[str, list[ast.stmt]] = {}
@@ -391,9 +392,12 @@ class Source:
         meant = scope.imports.get(node.id, set())
         return {_real_name(dotted) for dotted in meant}, not meant or node.id in scope.bindings
 
-    def globals_in(self, node: ast.AST) -> set[str]:
+    def globals_in(self, node: ast.AST) -> frozenset[str]:
         """The module's names that some code mentions."""
-        return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and self.scopes.is_global(n)}
+        if node not in self._globals:
+            names = (n for n in ast.walk(node) if isinstance(n, ast.Name))
+            self._globals[node] = frozenset(n.id for n in names if self.scopes.is_global(n))
+        return self._globals[node]
 
     def reach(self, start: Iterable[str], stops: Iterable[str]) -> tuple[list[ast.stmt], set[str], set[str]]:
         """The code that `start` reaches by name, the names met on the way, and those in `stops` where it ended."""
@@ -413,6 +417,7 @@ class Source:
                         queue.append(name)
         return code, seen, met
 
+    @cached_property
     def executed(self) -> list[ast.AST]:
         """What runs when the cells run: statements, the heads of definitions, and the functions that those reach."""
         found = [part for s in self.statements for part in _immediate(s)]
@@ -510,7 +515,7 @@ def _side_doors(
     Such as ``table["f"] = torch.softmax`` where the exercise calls ``table["f"]``, or ``torch.f = torch.softmax``.
     A comparison with the forbidden function, as a test of one's own, is none.
     """
-    executed = [node for node in source.executed() if node not in code]
+    executed = [node for node in source.executed if node not in code]
     found = [text for node in executed for text in _hidden(source, node)]
     words = {n.attr for node in code for n in ast.walk(node) if isinstance(n, ast.Attribute)}
     words |= {name for node in code for name in source.globals_in(node)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import itertools
 import math
+from collections.abc import Iterable
 from functools import cache
 
 import torch
@@ -38,24 +39,25 @@ OF_PYTHON |= {"functools.partial", "functools.reduce"}
 RUN_BY_A_DEFINITION = {"__init_subclass__", "__class_getitem__", "__set_name__", "__prepare__"}
 
 
-def keeps_nothing(source: Source, exercise: str) -> bool:
-    """Whether the calls of an exercise's function leave nothing behind that a later call could find.
+def keeping_nothing(source: Source, exercises: Iterable[str]) -> set[str]:
+    """The exercises whose functions leave nothing behind that a later call could find.
 
     Parameters
     ----------
     source : Source
         The submission's.
-    exercise : str
-        One of its top-level names.
+    exercises : iterable of str
+        Top-level names of it.
     """
-    code = source.reach([exercise], ())[0]
-    written = bool(source.bound.get(exercise))
-    return written and _is_plain(source) and all(_is_constant(source, s) or _leaves_nothing(source, s) for s in code)
-
-
-def _is_plain(source: Source) -> bool:
-    """Whether the cells only import, define and name things, so that no library has been altered."""
-    return not source.scopes.module.star_imports and all(_only_defines(source, s) for s in source.statements)
+    # The cells only import, define and name things, so that no library has been altered.
+    if source.scopes.module.star_imports or not all(_only_defines(source, s) for s in source.statements):
+        return set()
+    return {
+        name
+        for name in exercises
+        if source.bound.get(name)
+        and all(_is_constant(source, s) or _leaves_nothing(source, s) for s in source.reach([name], ())[0])
+    }
 
 
 def _only_defines(source: Source, statement: ast.stmt) -> bool:

@@ -114,7 +114,7 @@ def add_precision(
     @exercise.criterion(points=points, contract=True, visible=False)
     def keeps_precision(student: Student, draw: Draw) -> None:
         """float64 inputs are computed with in float64 from beginning to end."""
-        for values in zip(*(results(student, draw) for _ in range(4)), strict=True):
+        for values in zip(*(results(student, draw) for _ in range(2)), strict=True):
             digits = torch.cat([expect(v).tensor().flatten() for v in values])
             if digits.dtype == torch.float64:  # another dtype is the business of keeps_form
                 lost = bool((digits == digits.to(torch.float32)).all() and (digits != 0).any())
