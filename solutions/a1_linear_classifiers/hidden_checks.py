@@ -390,7 +390,7 @@ def generator_decides(student: Student, draw: Draw) -> None:
     seed = draw.integer(0, 2**31)
     moved_on = torch.Generator().manual_seed(seed)
     torch.rand(7, generator=moved_on)
-    training, orders = whole_batches(draw, epochs=1), []
+    training, orders = whole_batches(draw, epochs=1, count=6), []
     for generator in (torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1), moved_on):
         training.calls = []
         training.run(student, generator)
