@@ -114,10 +114,11 @@ class Session:
         Unmet
             When the submission's time is over.
         """
-        if self._common_fork and self._sandbox is not None and not alone:
-            return self._sandbox
-        if self._common_fork:
-            self.end_fork()
+        if self._common_fork and self._sandbox is not None:
+            if alone:
+                self.end_fork()
+            elif self._is_there(self._sandbox):
+                return self._sandbox
         for _ in range(3):
             if self.out_of_time:
                 raise Unmet(self._no_time_left(), "time")
@@ -131,6 +132,17 @@ class Session:
                 pass
             self.close()
         raise Unmet("The notebook's cells leave a process in which nothing more can be run.", "crash")
+
+    def _is_there(self, sandbox: Sandbox) -> bool:
+        """Whether the fork still answers; where the last exercise has ended it after its last call, it is closed."""
+        try:
+            sandbox.channel.send({"op": "ping"}, deadline=self.deadline(5))
+            if sandbox.channel.receive(self.deadline(5))[0].get("op") == "pong":
+                return True
+        except FrameError:
+            pass
+        self.close()
+        return False
 
     def end_fork(self) -> None:
         """Let the fork end; where it does not, kill the sandbox."""

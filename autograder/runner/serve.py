@@ -99,6 +99,8 @@ class Server:
                 self._channel.send(self._run_cell(message["source"], message["name"]))
             elif operation == "fork":
                 self._fork(message["seed"])
+            elif operation == "ping":
+                self._channel.send({"op": "pong"})
             elif operation == "replace":
                 for name in message["names"]:
                     self._namespace[name] = self._callback(name)

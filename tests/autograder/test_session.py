@@ -176,6 +176,20 @@ def test_exercises_that_need_no_fork_of_their_own_share_one(open_session: Any) -
     assert process(alone=False) == process(alone=False)
 
 
+def test_a_shared_fork_that_is_gone_is_replaced(open_session: Any) -> None:
+    """Such as one that the last exercise has had killed for its memory just when it was done."""
+    session = open_session(
+        "import os, threading\ndef f():\n    threading.Timer(0.2, os._exit, [1]).start()\n    return 1\n"
+        "def g():\n    return 2\n"
+    )
+    for name, result in (("f", 1), ("g", 2)):
+        one = JailedStudent(session, alone=False)
+        one.begin_criterion()
+        assert one.call(name) == result
+        one.close()
+        time.sleep(1)
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
