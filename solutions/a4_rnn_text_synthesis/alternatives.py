@@ -807,6 +807,24 @@ def train_with_grad(model, batches, optimizer):
     return losses
 
 
+@alternative("train_truncated", unusual="optimizer.step(closure), which PyTorch's optimisers call; classes on axis 1")
+def train_by_closures(model, batches, optimizer):
+    losses, state, after = [], None, {}
+
+    for inputs, targets in batches:
+
+        def closure(inputs=inputs, targets=targets, state=state):
+            optimizer.zero_grad(set_to_none=False)
+            logits, after["state"] = model(inputs, state)
+            loss = F.cross_entropy(logits.transpose(1, 2), targets)
+            loss.backward()
+            return loss
+
+        losses.append(optimizer.step(closure).item())
+        state = tuple(part.detach() for part in after["state"])
+    return losses
+
+
 @alternative("perplexity", unusual="one character at a time, in Python floats; the geometric mean of 1/p")
 def perplexity_step_by_step(model, indices):
     total, state = 0.0, None

@@ -104,7 +104,7 @@ def every_kind_of_character(student: Student, draw: Draw) -> None:
     """Line ends, blanks, upper and lower case and characters beyond ASCII are characters like all others."""
     pool = ["\n", " ", "\t", "\r", "a", "A", "é", "\u0301", "“", "😀", "\u3042", "'", "\\", "0"]
     # An accent after a letter is a character of its own, as the text has it.
-    inner = ["A", "a", "\u0301", *(pool[i] for i in 4 + draw.permutation(len(pool) - 4)[:6])]
+    inner = ["A", "a", "\u0301", "\t", "\r", *(pool[i] for i in 4 + draw.permutation(len(pool) - 4)[:6])]
     some = {" ", *inner, "\n"}
     to_index, to_char = vocabulary(student, " " + "".join(inner) * 3 + "\n")
     missing, extra = some - set(to_index), set(to_index) - some
@@ -239,15 +239,17 @@ def nothing_is_remembered(student: Student, draw: Draw) -> None:
 @rnn_forward.criterion(points=0.25, contract=True)
 def one_hot_rows_of_another_dtype(student: Student, draw: Draw) -> None:
     """One-hot rows may have another float dtype than the parameters, which decide that of the results."""
-    p = small(draw)
-    try:
-        expected = loss_and_state(student, p, p.one_hot)
-    except Unmet:
-        return  # whether one-hot rows are understood at all is asked by another criterion
-    for name, got, right in zip(
-        ("the loss", "h_last"), loss_and_state(student, p, p.one_hot.float()), expected, strict=True
-    ):
-        expect(got, f"{name} for one-hot rows of float32").close_to(right, because="that for rows of float64")
+    for dtype, other in ((torch.float64, torch.float32), (torch.float32, torch.float64)):
+        p = small(draw)
+        p = replace(p.with_params(**{name: v.to(dtype) for name, v in p.params.items()}), h0=p.h0.to(dtype))
+        try:
+            expected = loss_and_state(student, p, p.one_hot)
+        except Unmet:
+            return  # whether one-hot rows are understood at all is asked by another criterion
+        found = loss_and_state(student, p, p.one_hot.to(other))
+        for name, got, right in zip(("the loss", "h_last"), found, expected, strict=True):
+            text = f"{name} for one-hot rows of {other} and parameters of {dtype}".replace("torch.", "")
+            expect(got, text).close_to(right, because="that for rows of the parameters' dtype")
 
 
 add_precision(rnn_forward, lambda student, draw: loss_and_state(student, small(draw)))
@@ -413,8 +415,9 @@ def characters_that_never_come(student: Student, draw: Draw) -> None:
     """A logit may be −∞: that character is never drawn, and nothing becomes NaN."""
     logits, _ = logits_of(draw, [0.75, 0.25])
     apart = torch.cat([logits, torch.full((3,), -torch.inf, dtype=torch.float64)])
-    for named in ({}, {"top_p": 0.9}, {"temperature": 0.5}):
-        drawn = draws(student, 40, apart, draw.generator(), **named)
+    # The others may be far below 0 too: a logit of −10 in the place of −∞ would be the largest.
+    for shift, named in ((0.0, {}), (-30.0, {"top_p": 0.9}), (0.0, {"temperature": 0.5})):
+        drawn = draws(student, 40, apart + shift, draw.generator(), **named)
         expect(drawn).all(drawn < 2, "a character whose logit is −∞ was drawn")
 
 
@@ -758,9 +761,14 @@ def sequences_of_any_length(student: Student, draw: Draw) -> None:
     """A long sequence after a short one, and a short one after that, are no special cases."""
     mixer = Mixer(student, draw)
     before = mixer.run()
-    for T in (300, 2):
+    for T, late in ((300, 90), (2, 1)):
         x = 3 * draw.normal(1, T, mixer.d).float()
-        differs(run(student, mixer.module, x, *x.shape), run(student, mixer.module, -x, *x.shape), "x does not matter")
+        result = run(student, mixer.module, x, *x.shape)
+        differs(result, run(student, mixer.module, -x, *x.shape), "x does not matter")
+        early = x.clone()
+        early[:, :-late] *= -1
+        moved = (run(student, mixer.module, early, *x.shape) - result)[:, -1].abs().max()
+        expect(moved).all(bool(moved > 1e-6), f"of {T} places the last one sees none but the last {late}")
     expect(mixer.run(), "the result of the same input later").close_to(before, rtol=1e-3, atol=1e-5)
 
 

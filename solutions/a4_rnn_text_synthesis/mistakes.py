@@ -93,6 +93,16 @@ def an_index_for_every_place(text):
 
 @mistake(
     "build_vocabulary",
+    caught_by="every_kind_of_character",
+    says="Characters that are not printable are left out, as the tabulator is. Every character of the text counts.",
+)
+def printable_characters_only(text):
+    characters = sorted(c for c in set(text) if c.isprintable() or c == "\n")
+    return {c: i for i, c in enumerate(characters)}, dict(enumerate(characters))
+
+
+@mistake(
+    "build_vocabulary",
     caught_by="keeps_form",
     says="index_to_char is a list. It works until an index is negative, which then silently counts from the end; a "
     "dict from int to str is asked for.",
@@ -494,6 +504,16 @@ def the_same_numbers(K, m, *, sigma, generator):
 
 @mistake(
     "init_rnn",
+    caught_by="numbers_of_their_own",
+    says="W is made symmetric, so every entry but those of the diagonal comes twice. Draw every entry by itself.",
+)
+def symmetric_recurrence(K, m, *, sigma, generator):
+    params = _rnn(_rnn_shapes(K, m), lambda shape: sigma * torch.randn(shape, generator=generator))
+    return params | {"W": (params["W"] + params["W"].T) / math.sqrt(2)}
+
+
+@mistake(
+    "init_rnn",
     caught_by="keeps_form",
     says="The parameters are float64. float32 is asked for, which is twice as fast here.",
 )
@@ -704,6 +724,30 @@ def only_one_hot_rows(params, inputs, targets, h0):
 def rows_as_they_come(params, inputs, targets, h0):
     if inputs.ndim == 2:
         inputs @ params["U"]
+    return _forward(params, inputs, targets, h0)
+
+
+@mistake(
+    "rnn_forward",
+    caught_by="indices_or_one_hot_rows",
+    says="Which axis of the one-hot rows is time is guessed from their size. With as many steps as characters that "
+    "goes wrong: they are always (T, K).",
+)
+def rows_turned_by_their_size(params, inputs, targets, h0):
+    K = len(params["c"])
+    return _forward(params, inputs.T if inputs.ndim == 2 and len(inputs) == K else inputs, targets, h0)
+
+
+@mistake(
+    "rnn_forward",
+    caught_by="one_hot_rows_of_another_dtype",
+    says="U is converted to the dtype of the one-hot rows. The parameters decide the dtype: `inputs.to(U.dtype)`.",
+)
+def parameters_follow_the_rows(params, inputs, targets, h0):
+    if inputs.ndim == 2:
+        a = inputs @ params["U"].to(inputs.dtype)
+        torch.tanh(a[0] + h0 @ params["W"]) @ params["W"]
+        params = {**params, "U": params["U"].to(inputs.dtype).to(params["U"].dtype)}
     return _forward(params, inputs, targets, h0)
 
 
@@ -1415,6 +1459,22 @@ def _sample(logits, temperature=1.0, top_p=1.0, generator=None, nucleus=_nucleus
 )
 def always_argmax(logits, *, temperature=1.0, top_p=1.0, generator):
     return int(logits.argmax())
+
+
+@mistake(
+    "sample",
+    caught_by="nothing_outside_the_nucleus",
+    says="top_p is taken for a share of the characters, not of the probability: how many are kept does not depend on "
+    "how likely they are.",
+)
+def share_of_the_characters(logits, *, temperature=1.0, top_p=1.0, generator):
+    def kept(p, top_p):
+        values, order = p.sort(descending=True)
+        q = torch.zeros_like(p)
+        q[order[: max(1, int(top_p * len(p)))]] = values[: max(1, int(top_p * len(p)))]
+        return q / q.sum()
+
+    return _sample(logits, temperature, top_p, generator, kept)
 
 
 @mistake(
@@ -3356,6 +3416,37 @@ class LayersMadeInForward(nn.Module):
 
     def forward(self, x):
         return self.inner[0](x)
+
+
+@mistake(
+    "CausalSelfAttention",
+    caught_by="heads_attend_apart",
+    says="The products are divided by the root of d. Each head has d / heads features: its own size is meant.",
+)
+class DividedByTheRootOfD(_Mixer):
+    def weights(self, scores):
+        return super().weights(scores / math.sqrt(self.heads))
+
+
+@mistake(
+    "CausalSelfAttention",
+    caught_by="heads_attend_apart",
+    says="The input is normalised here. A layer normalisation belongs to the block around this module.",
+)
+class NormalisedInside(_Mixer):
+    def forward(self, x):
+        return super().forward(F.layer_norm(x, x.shape[-1:]))
+
+
+@mistake(
+    "CausalSelfAttention",
+    caught_by="sequences_of_any_length",
+    says="Long sequences are cut into blocks, each of which sees nothing of those before it. Every place sees all "
+    "earlier ones.",
+)
+class CutIntoBlocks(_Mixer):
+    def forward(self, x):
+        return torch.cat([super(CutIntoBlocks, self).forward(part) for part in x.split(64, 1)], 1)
 
 
 @mistake("CausalSelfAttention", caught_by="sees_no_future", says="The future's weights are set to 0 after the softmax.")
