@@ -700,6 +700,26 @@ class ResidualBySlicing(nn.Module):
 
 
 @alternative(
+    "ResidualBlock",
+    unusual="the 1×1 convolution as a linear layer over the channels of every stride-th pixel",
+)
+class ResidualByLinearLayer(nn.Module):
+    def __init__(self, c_in, c_out, stride):
+        super().__init__()
+        self.stride = stride
+        self.first = nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, 1), nn.BatchNorm2d(c_out), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(c_out, c_out, 3, 1, 1), nn.BatchNorm2d(c_out))
+        self.mix = nn.Linear(c_in, c_out, bias=False) if c_in != c_out or stride > 1 else None
+        self.norm = nn.BatchNorm2d(c_out) if self.mix else None
+
+    def forward(self, x):
+        out = self.second(self.first(x))
+        if self.mix is not None:
+            x = self.norm(self.mix(x[:, :, :: self.stride, :: self.stride].movedim(1, 3)).movedim(3, 1))
+        return torch.relu(out + x)
+
+
+@alternative(
     "ConvNet",
     unusual="plain convolutions with strides, no normalisation, dropout, a 1×1 convolution as classifier",
 )
@@ -975,6 +995,17 @@ def evaluated_by_an_inner_function(model, images, labels, *, batch_size):
         return predictions().eq(labels).sum().item() / len(labels)
     finally:
         model.train(mode)
+
+
+@alternative(
+    "evaluate",
+    unusual="a deep copy of the model runs, so that the model itself cannot change",
+)
+def evaluated_on_a_copy(model, images, labels, *, batch_size):
+    twin = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        answers = torch.cat([twin(part).argmax(1) for part in images.split(batch_size)])
+    return (answers == labels).double().mean().item()
 
 
 @alternative(
@@ -1275,6 +1306,38 @@ class SeparableInOneKernel(nn.Module):
     def forward(self, x):
         kernel = self.pointwise.weight * self.depthwise.weight[:, 0]  # (c_out, c_in, 1, 1) · (c_in, 3, 3)
         return self.norm(functional.conv2d(x, kernel, padding=1)).relu()
+
+
+@alternative(
+    "SeparableConvBlock",
+    unusual="parameters of its own: windows, one filter for each channel and a matrix in one einsum",
+)
+class SeparableByEinsum(nn.Module):
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.filters = nn.Parameter(torch.randn(c_in, 3, 3) / 3)
+        self.mix = nn.Parameter(torch.randn(c_in, c_out) / c_in**0.5)
+        self.norm = nn.BatchNorm2d(c_out)
+
+    def forward(self, x):
+        windows = functional.pad(x, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1)
+        return torch.relu(self.norm(torch.einsum("nchwij,cij,cf->nfhw", windows, self.filters, self.mix)))
+
+
+@alternative(
+    "SeparableConvBlock",
+    unusual="a layer of its own for each channel, and a linear layer over the channels",
+)
+class SeparableByChannels(nn.Module):
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(c_out)
+        self.mix = nn.Linear(c_in, c_out)
+        self.each = nn.ModuleList(nn.Conv2d(1, 1, 3, padding=1) for _ in range(c_in))
+
+    def forward(self, x):
+        maps = torch.cat([conv(channel) for conv, channel in zip(self.each, x.split(1, 1), strict=True)], 1)
+        return self.norm(self.mix(maps.movedim(1, 3)).movedim(3, 1)).relu()
 
 
 @alternative(

@@ -1133,6 +1133,19 @@ def whole_kernels_added(layers):
     return size
 
 
+@mistake(
+    "receptive_field",
+    caught_by="kernels",
+    says="A kernel of 1 widens the field here. It has no gap between taps: (k − 1) is 0.",
+)
+def kernels_of_one_widen(layers):
+    size, jump = 1, 1
+    for kernel, stride, dilation in layers:
+        size += max(kernel - 1, 1) * dilation * jump
+        jump *= stride
+    return size
+
+
 # --- The patchify net ------------------------------------------------------------------------------------------------
 
 
@@ -2462,6 +2475,26 @@ def generator_set_back(images, generator):
     return result
 
 
+@mistake(
+    "augment",
+    caught_by="each_image_its_own",
+    says="One coin decides for the whole batch: it mirrors either the even or the odd images. Each image needs a coin "
+    "of its own.",
+)
+def every_second_image_mirrored(images, generator):
+    where, coins = draws(len(images), generator)
+    return cropped(images, where, (torch.arange(len(images)) % 2 == 1) ^ coins[0])
+
+
+@mistake(
+    "augment",
+    caught_by="keeps_any_dtype",
+    says="Only three channels are moved, whatever the images have. Read C from their shape.",
+)
+def three_channels_moved(images, generator):
+    return cropped(images[:, :3], *draws(len(images), generator))
+
+
 # --- Training and evaluation -----------------------------------------------------------------------------------------
 
 
@@ -2630,7 +2663,7 @@ def order_from_the_global_generator(model, images, labels, optimizer, *, batch_s
 
 @mistake(
     "train_epoch",
-    caught_by=("every_image_once", "mean_loss_over_images", "transform_makes_the_batch"),
+    caught_by="every_image_once",
     says="Batches are drawn at random from all images each time, so in one epoch some images come twice and others "
     "never.",
 )
@@ -2889,10 +2922,40 @@ def divided_by_the_batch_size(model, images, labels, optimizer, *, batch_size, g
     return total / len(images)
 
 
+@mistake(
+    "train_epoch",
+    caught_by="training_mode_during",
+    says="A last batch of a single image is trained in evaluation mode. `BatchNorm2d` has its pixels for that, and "
+    "a model that cannot train on one image should say so itself.",
+)
+def single_image_in_evaluation_mode(model, images, labels, optimizer, *, batch_size, generator, transform=None):
+    was, total = model.training, 0.0
+    for x, y in batches(images, labels, batch_size, generator):
+        model.train(len(y) > 1 or batch_size == 1)
+        x = x if transform is None else transform(x, generator)
+        total += step(model, x, y, optimizer) * len(y)
+    model.train(was)
+    return total / len(images)
+
+
 def counted_right(model, images, labels, batch_size):
     """How many images are classified right, in the model's present mode."""
     parts = zip(images.split(batch_size), labels.split(batch_size), strict=True)
     return sum((model(x).argmax(1) == y).sum().item() for x, y in parts)
+
+
+@mistake(
+    "evaluate",
+    caught_by="share_of_right_images",
+    says="The accuracy is rounded to two decimals. Round where it is printed, not where it is computed.",
+)
+def accuracy_rounded(model, images, labels, *, batch_size):
+    was = model.training
+    model.eval()
+    with torch.no_grad():
+        right = counted_right(model, images, labels, batch_size)
+    model.train(was)
+    return round(right / len(images), 2)
 
 
 @mistake(
@@ -3407,7 +3470,7 @@ def step_along_the_score(model, images, y, epsilon):
 
 @mistake(
     "fgsm",
-    caught_by=("step_along_the_sign", "clipped", "epsilon_is_the_step"),
+    caught_by=("step_along_the_sign", "epsilon_is_the_step"),
     says="The sign is not taken: pixels move by ε times their gradient, which is tiny. Every pixel moves by ε itself.",
 )
 def gradient_without_sign(model, images, y, epsilon):
@@ -3417,7 +3480,7 @@ def gradient_without_sign(model, images, y, epsilon):
 
 @mistake(
     "fgsm",
-    caught_by=("step_along_the_sign", "clipped", "epsilon_is_the_step"),
+    caught_by=("step_along_the_sign", "epsilon_is_the_step"),
     says="The gradient is divided by its norm; its sign is asked for, so that every pixel moves by ε.",
 )
 def gradient_normalised(model, images, y, epsilon):
