@@ -13,7 +13,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -23,6 +23,7 @@ from autograder.assignment import Assignment
 from autograder.bounded import Overrun, bounded_memory, processor_time
 from autograder.errors import CourseError
 from autograder.jail import Zygote
+from autograder.left_out import leave_out_hidden
 from autograder.named_diagnosis import name_mistakes
 from autograder.result import JudgedExercise, JudgedSubmission, KeptExercise, Leaning
 from autograder.rules import Reading, Source, read
@@ -122,8 +123,8 @@ class Judge:
         judged = JudgedSubmission(
             assignment.name, "bubblewrap and namespaces" if self._zygote.isolation == "bubblewrap" else "none"
         )
+        submission, readings = self._read(submission, reference_first)
         judged.reading_oddities = list(submission.oddities)
-        readings = self._read(submission, reference_first)
         session = Session(self._zygote, self._cells(submission, reference_first), self._limits, int(secret[:12], 16))
         # What calls the forbidden must not lend its results to any other exercise, whichever comes first.
         unusable = {name for name, reading in readings.items() if reading.violations}
@@ -167,21 +168,32 @@ class Judge:
         ours = [StudentCell(f"the {c.role} {c.name}", c.program, None) for c in cells]
         return [*ours, StudentCell("the setup", NO_CHECKS, None), *submission.cells]
 
-    def _read(self, submission: Submission, reference_first: bool) -> dict[str, Reading]:
+    def _read(self, submission: Submission, reference_first: bool) -> tuple[Submission, dict[str, Reading]]:
+        """What may be run of a submission, and what is read in it."""
         exercises = self.assignment.exercises
         own = {name for name in exercises if name in submission.defined}
         try:
             with processor_time(MAX_READING_SECONDS):
-                return self._read_source(submission, reference_first, own)
+                cells = self.assignment.reference_cells()
+                setup = [ast.parse(c.program) for c in cells if c.role == "setup"]
+                if not any(exercises[name].forbidden for name in own):
+                    return submission, self._readings(Source(submission.trees(), setup), own)
+                kept = leave_out_hidden(submission.cells, setup, exercises)
+                submission = replace(submission, cells=kept.cells, oddities=[*submission.oddities, *kept.told])
+                source = kept.source
+                if reference_first:
+                    before = [ast.parse(c.program) for c in cells if c.role == "exercise"]
+                    source = Source([*before, *submission.trees()], setup)
+                readings = self._readings(source, own)
+                for name, why in kept.refused.items():
+                    readings[name].violations.append(why)
+                return submission, readings
         except (Overrun, RecursionError, MemoryError):
             text = "code that takes too long to read"
-            return {name: Reading([text] if name in own and e.forbidden else []) for name, e in exercises.items()}
+            unread = {name: Reading([text] if name in own and e.forbidden else []) for name, e in exercises.items()}
+            return submission, unread
 
-    def _read_source(self, submission: Submission, reference_first: bool, own: set[str]) -> dict[str, Reading]:
-        cells = self.assignment.reference_cells()
-        setup = [ast.parse(c.program) for c in cells if c.role == "setup"]
-        before = [ast.parse(c.program) for c in cells if c.role == "exercise"] if reference_first else []
-        source = Source([*before, *(c.tree for c in submission.cells if c.tree is not None)], setup)
+    def _readings(self, source: Source, own: set[str]) -> dict[str, Reading]:
         names = list(self.assignment.exercises)
         plain = keeping_nothing(source, names)
         readings = {}
@@ -202,11 +214,14 @@ class Judge:
 
     def _leaning(self, exercise: Exercise, reading: Reading, failing: set[str], unusable: set[str]) -> Leaning:
         """The earlier exercises that the reference may stand in for, and those that it must."""
-        names = list(self.assignment.exercises)
-        earlier = names[: names.index(exercise.name)]  # the reference of a later one may be the solution of this one
-        stand_ins = [e for e in earlier if e in reading.exercises & (failing | reading.replaced)]
+        stand_ins = [e for e in self._earlier(exercise) if e in reading.exercises & (failing | reading.replaced)]
         # An earlier exercise that calls the forbidden must not lend its results, and one that stalls no time.
         return Leaning(tuple(stand_ins), tuple(e for e in stand_ins if e in unusable | reading.replaced))
+
+    def _earlier(self, exercise: Exercise) -> list[str]:
+        """The exercises before one; the reference of a later one may be its solution."""
+        names = list(self.assignment.exercises)
+        return names[: names.index(exercise.name)]
 
     def _may_use(self, name: str, forbidden: Sequence[str]) -> bool:
         """Whether the reference of an exercise uses what another exercise may not use."""
@@ -230,8 +245,8 @@ class Judge:
                 result.note = _carried_note(lent)
         carried = set(lent)
         # What an earlier exercise made may only be of use to its like: a cache, to the backward pass that belongs to
-        # it.  So where the failed ones alone do not fit, all that are leaned on are replaced.
-        all_of_them = {e: self._reference[e] for e in self.assignment.exercises if e in reading.exercises}
+        # it.  So where the failed ones alone do not fit, all earlier ones that are leaned on are replaced.
+        all_of_them = {e: self._reference[e] for e in self._earlier(exercise) if e in reading.exercises}
         tried = lent
         for replaced in (stand_ins, all_of_them):
             failed = [r for r in attempt.results if not r.passed]

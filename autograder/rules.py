@@ -9,7 +9,7 @@ from the source (`getattr` with a computed name, `eval`, `__dict__`) is refused 
 from __future__ import annotations
 
 import ast
-import contextlib
+import builtins
 import importlib
 import inspect
 import re
@@ -21,6 +21,7 @@ from types import ModuleType
 
 import torch
 
+from autograder.bounded import Overrun
 from autograder.scopes import Function, Scopes
 from course_utils.checking.ready_made import NAMESAKES
 from course_utils.sure_definitions import cannot_fail
@@ -42,6 +43,9 @@ UNREADABLE_MODULES = (
     "ctypes",
     "dataclasses.fields",
     "dill",
+    "functools.singledispatch",  # runs the strings that are hints
+    "functools.singledispatchmethod",
+    "functools.update_wrapper",  # reads and sets attributes by name
     "gc",
     "importlib",
     "inspect",
@@ -96,7 +100,11 @@ UNREADABLE_MODULES = (
     "types.FunctionType",
     "types.LambdaType",
     "types.ModuleType",
+    "typing.ForwardRef",
     "typing.get_type_hints",
+    "typing_extensions.ForwardRef",
+    "typing_extensions.evaluate_forward_ref",
+    "typing_extensions.get_type_hints",
     "unittest.mock",
     "zipimport",
 )
@@ -179,10 +187,71 @@ FILES = (
     "torch.save",
     "torchvision.io",
 )
-# Attributes of frames, and of files by the names that arrays and storages have for them.
+# And what reads an attribute whose name is a string, or makes what is called out of a text.
+GETTERS = (
+    "contextlib.redirect_stderr",  # a class made from it names the attribute of `sys` that is read
+    "contextlib.redirect_stdout",
+    "dataclasses.make_dataclass",
+    "matplotlib.backends",
+    "matplotlib.testing",
+    "mpl_toolkits.axisartist",
+    "numpy.distutils",
+    "sklearn.base",
+    "sklearn.compose",
+    "sklearn.feature_selection",
+    "sklearn.pipeline",
+    "sklearn.utils",
+    "torch.compiler",
+    "torch.utils",
+    "tqdm.cli",
+    "tqdm.contrib",
+    "tqdm.std",
+    "tqdm.utils",
+    "types.new_class",
+)
+NO_GETTERS = (
+    "sklearn.utils.check_random_state",
+    "sklearn.utils.extmath",
+    "sklearn.utils.resample",
+    "sklearn.utils.shuffle",
+    "torch.utils.checkpoint.checkpoint",
+    "torch.utils.data.BatchSampler",
+    "torch.utils.data.ConcatDataset",
+    "torch.utils.data.DataLoader",
+    "torch.utils.data.Dataset",
+    "torch.utils.data.IterableDataset",
+    "torch.utils.data.RandomSampler",
+    "torch.utils.data.Sampler",
+    "torch.utils.data.SequentialSampler",
+    "torch.utils.data.StackDataset",
+    "torch.utils.data.Subset",
+    "torch.utils.data.SubsetRandomSampler",
+    "torch.utils.data.TensorDataset",
+    "torch.utils.data.WeightedRandomSampler",
+    "torch.utils.data.dataloader",
+    "torch.utils.data.dataset",
+    "torch.utils.data.default_collate",
+    "torch.utils.data.random_split",
+    "torch.utils.data.sampler",
+    "torch.utils.dlpack",
+)
+GETTER_ATTRIBUTES = {"get_params"}  # of scikit-learn's classes, whatever a student's own class adds to them
+# Rules on arguments that hold with any others: what is read by name, which class gets fields, who rewrites the code.
+ARGUMENTS = (
+    *("functools.wraps(assigned)", "functools.wraps(updated)"),
+    *("dataclasses.dataclass(cls)", "torch.compile(backend)"),
+)
+# What torch has of its compiler, which reads programs from strings, beside its functions of tensors.
+COMPILER = frozenset(
+    name
+    for name in set(dir(torch._C)) - set(dir(torch._C._VariableFunctions))
+    if (name[0].isupper() and not name.endswith("Error")) or "parse_" in name or "import_ir" in name
+) - {"AVG", "DeviceObjType", "Event", "Generator", "Size", "Stream", "StreamObjType", "SUM", "Tag"}
+# Attributes of frames, of wrappers, and of files by the names that arrays and storages have for them.
 UNREADABLE_ATTRIBUTES = {
     *("f_back", "f_builtins", "f_code", "f_globals", "f_locals", "tb_frame", "tb_next", "gi_frame", "gi_code"),
     *("cr_frame", "cr_code", "ag_frame", "ag_code", "from_file", "tofile"),
+    *("wrapper_getattr", "wrapper_setattr", "_evaluate"),
 }
 MODULES_BY_ATTRIBUTE = {"builtins", "importlib", "inspect", "os", "sys", "torch", "torchvision", "types"}
 MATCHED_BY_VALUE = {"bool", "bytearray", "bytes", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple"}
@@ -272,6 +341,7 @@ class Source:
 
     def __init__(self, modules: Sequence[ast.Module], setup: Sequence[ast.Module] = ()) -> None:
         self.statements = [s for module in modules for s in module.body]
+        self._hidden: dict[ast.AST, list[str]] = {}
         self.scopes = Scopes([*setup, *modules])
         self._globals: dict[ast.AST, frozenset[str]] = {}  # asked for again and again
         self._add_star_imports()
@@ -392,6 +462,10 @@ class Source:
         meant = scope.imports.get(node.id, set())
         return {_real_name(dotted) for dotted in meant}, not meant or node.id in scope.bindings
 
+    def is_builtin(self, node: ast.Name) -> bool:
+        """Whether a name is one of Python's own that nothing binds anew."""
+        return hasattr(builtins, node.id) and self.scopes.is_global(node) and not self.scopes.module.binds(node.id)
+
     def globals_in(self, node: ast.AST) -> frozenset[str]:
         """The module's names that some code mentions."""
         if node not in self._globals:
@@ -420,13 +494,23 @@ class Source:
     @cached_property
     def executed(self) -> list[ast.AST]:
         """What runs when the cells run: statements, the heads of definitions, and the functions that those reach."""
-        found = [part for s in self.statements for part in _immediate(s)]
+        return self.reached_by(self.statements)
+
+    def reached_by(self, statements: Iterable[ast.stmt]) -> list[ast.AST]:
+        """The same for some statements."""
+        found = [part for s in statements for part in _immediate(self, s)]
         seen: set[str] = set()
         for part in found:  # grows while it is read
             for name in self.globals_in(part) - seen:
                 seen.add(name)
                 found += [s for s in self.ever.get(name, []) if isinstance(s, Function | ast.ClassDef)]
         return found
+
+    def hidden_in(self, part: ast.AST) -> list[str]:
+        """What some code that runs with the cells uses though it hides what is called; a file may be opened."""
+        if part not in self._hidden:
+            self._hidden[part] = [v for v in _violations(self, part, ()) if not v.startswith("open()")]
+        return self._hidden[part]
 
     def holds_nothing(self, name: str) -> bool:
         """Whether a top-level name stands for a function, a module or a constant, in which nothing can be put."""
@@ -507,6 +591,11 @@ def read(source: Source, exercise: str, forbidden: Sequence[str], exercises: Seq
     return reading
 
 
+def hidden_when_run(source: Source, statement: ast.stmt) -> list[str]:
+    """What hides its calls among what a statement of a cell does when the cell runs, each as a short text."""
+    return [text for part in source.reached_by([statement]) for text in source.hidden_in(part)]
+
+
 def _side_doors(
     source: Source, code: list[ast.stmt], own: set[str], forbidden: Sequence[str], exercises: Sequence[str]
 ) -> list[str]:
@@ -516,7 +605,7 @@ def _side_doors(
     A comparison with the forbidden function, as a test of one's own, is none.
     """
     executed = [node for node in source.executed if node not in code]
-    found = [text for node in executed for text in _hidden(source, node)]
+    found = [text for node in executed for text in source.hidden_in(node)]
     words = {n.attr for node in code for n in ast.walk(node) if isinstance(n, ast.Attribute)}
     words |= {name for node in code for name in source.globals_in(node)}
     mentioned = {id(node): source.globals_in(node) for node in executed}
@@ -548,10 +637,6 @@ def _stores(source: Source, code: ast.AST, words: set[str]) -> bool:
     return False
 
 
-def _hidden(source: Source, code: ast.AST) -> list[str]:
-    return [text for text in _violations(source, code, ()) if not text.startswith("open()")]
-
-
 def _violations(source: Source, code: ast.AST, forbidden: Sequence[str]) -> list[str]:
     """What some code uses though it may not; a dotted name is read as a whole, and type hints are not read."""
     found, queue = [], [code]
@@ -574,20 +659,25 @@ def _violations(source: Source, code: ast.AST, forbidden: Sequence[str]) -> list
             unread.append(node.annotation)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             unread.append(node.returns)
-        unread = [n for n in unread if n is not None and (isinstance(node, ast.Call) or is_hint(n))]
+        unread = [n for n in unread if n is not None and (isinstance(node, ast.Call) or is_hint(source, n))]
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):  # as a decorator it gets the definition and nothing else
+            unread += [d for d in node.decorator_list if _with_rules(source, d, forbidden)]
         queue += [child for child in ast.iter_child_nodes(node) if child not in unread]
     return found
 
 
 def _violation(source: Source, node: ast.AST, forbidden: Sequence[str]) -> str | None:
     if isinstance(node, ast.Call):
-        return _reflection(source, node) or _forbidden_argument(source, node, forbidden)
+        return _reflection(source, node, forbidden) or _forbidden_argument(source, node, forbidden)
     if isinstance(node, ast.keyword | ast.Dict) and "torch.autograd.*" in forbidden:
         return _requires_grad(node)
     if isinstance(node, ast.MatchClass):
         return _pattern(source, node, forbidden)
+    if isinstance(node, ast.ClassDef) and forbidden:
+        return _mixture(source, node)
     if isinstance(node, ast.ImportFrom):
         names = [f"{node.module}.{a.name}" for a in node.names if a.name != "*"]
+        names = [n for n in names if not any(of.startswith(f"{n}.") for of in NO_GETTERS)]  # on the way to those
         return next((text for dotted in names if (text := _dotted(dotted, forbidden))), None)
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
         return _name(source, node, forbidden)
@@ -596,6 +686,31 @@ def _violation(source: Source, node: ast.AST, forbidden: Sequence[str]) -> str |
         text = next((text for d in sorted(dotted) if (text := _dotted(d, forbidden))), None)
         text = text or _handed_on(source, node, forbidden)
         return text or (_attribute(source, node, forbidden) if other else None)
+    return None
+
+
+def _mixture(source: Source, node: ast.ClassDef) -> str | None:
+    """A class that is a tensor and something else too, which may read the tensor's attributes by their names."""
+    for inner in (n for s in node.body for n in ast.walk(s) if isinstance(n, ast.Import | ast.ImportFrom)):
+        if module := next((d for _, d in _imported(inner) if _is_module(d) and d.startswith(KNOWN_ROOTS)), ""):
+            return f"{module} in a class, which hides what is called"
+    queue, seen, known, mixed = [node], {node}, set[str](), False
+    while queue:
+        one = queue.pop()
+        mixed |= len(one.bases) > 1 or bool(one.decorator_list)
+        for base in one.bases:
+            own = source.classes.get(base.id) if isinstance(base, ast.Name) else None
+            if own is None:
+                known |= source.meanings(base)[0] or {"torch.Tensor"}  # a variable may be anything
+            elif own not in seen:
+                seen.add(own)
+                queue.append(own)
+        if any(_method(one, "__mro_entries__") for one in source.classes.values()):
+            return "__mro_entries__, which hides what a class is made of"
+    if any(_is_below(name, ("sklearn",)) for name in known):
+        return "a class of scikit-learn's as a base, which reads attributes by their names"
+    if mixed and any(name.split(".")[0] == "torch" and not _is_below(name, ("torch.nn",)) for name in known):
+        return "a class that is a tensor and something else, which hides what is read"
     return None
 
 
@@ -618,9 +733,11 @@ def _handed_on(source: Source, node: ast.AST, forbidden: Sequence[str]) -> str |
     return None
 
 
-def _reflection(source: Source, node: ast.Call) -> str | None:
+def _reflection(source: Source, node: ast.Call, forbidden: Sequence[str]) -> str | None:
     """`getattr` and the like; with a name that stands there it is read as an attribute (`constant_getattr`)."""
     name = node.func.id if isinstance(node.func, ast.Name) else ""
+    if name == "type" and forbidden and len(node.args) > 1 and ast.unparse(node.args[1]) not in ("()", "(object,)"):
+        return "type with several arguments, which hides what a class is made of"
     if name not in REFLECTION or not source.scopes.is_global(node.func):  # type: ignore[arg-type]
         return None
     key = node.args[1] if len(node.args) > 1 else None
@@ -632,7 +749,8 @@ def _reflection(source: Source, node: ast.Call) -> str | None:
 @cache
 def _argument_rules(forbidden: tuple[str, ...]) -> list[tuple[str, str]]:
     """The rules "function(parameter)" as pairs."""
-    pairs = (re.fullmatch(r"([\w.]+)\((\w+)\)", rule) for rule in forbidden)
+    every = (*forbidden, *ARGUMENTS) if forbidden else ()
+    pairs = (re.fullmatch(r"([\w.]+)\((\w+)\)", rule) for rule in every)
     return [(pair[1], pair[2]) for pair in pairs if pair]
 
 
@@ -694,7 +812,7 @@ def _attribute(source: Source, node: ast.Attribute, forbidden: Sequence[str]) ->
     owner = source.owner(node.value) or source.owner_itself(node)
     if owner is not None and source.has_own(owner, node.attr):
         return None
-    if node.attr in MODULES_BY_ATTRIBUTE:
+    if node.attr in MODULES_BY_ATTRIBUTE or (forbidden and node.attr in GETTER_ATTRIBUTES):
         return f".{node.attr}, which hides what is called"
     for name, parameter in _argument_rules(tuple(forbidden)):
         if isinstance(node.ctx, ast.Store) and node.attr == parameter:
@@ -753,12 +871,18 @@ def _dotted(dotted: str, forbidden: Sequence[str]) -> str | None:
     # Modules are also attributes of the modules that import them: contextlib.sys.modules.
     rests = [".".join(parts[k:]) for k in range(len(parts)) if ".".join(parts[: k + 1]) not in NAMESAKE_MODULES]
     unreadable = any(_is_below(rest, UNREADABLE_MODULES) or _is_unreadable_of_sys(rest) for rest in rests)
-    foreign = bool(forbidden) and (parts[0] not in LIBRARIES or _is_below(dotted, FILES))
+    foreign = bool(forbidden) and (parts[0] not in LIBRARIES or _is_below(dotted, FILES) or _is_getter(dotted))
     if parts[0] == "os" and len(parts) > 1:
         foreign = bool(forbidden) and not _is_below(dotted, READABLE_OF_OS)
     if hidden or unreadable or foreign or any(_is_unreadable_dunder(p) or p.startswith("array_api") for p in parts):
         return f"{dotted}, which hides what is called"
     return None
+
+
+def _is_getter(dotted: str) -> bool:
+    root, *rest = dotted.split(".")
+    by_name = _is_below(dotted, GETTERS) and not _is_below(dotted, NO_GETTERS)
+    return by_name or (root == "torch" and bool(rest) and rest[0] in COMPILER)
 
 
 def _is_below(dotted: str, modules: Iterable[str]) -> bool:
@@ -778,21 +902,45 @@ def _is_unreadable_dunder(name: str) -> bool:
 def _real_name(dotted: str) -> str:
     """The name of what a dotted name stands for, where it leads over other modules: torchvision.ops.misc.torch.exp."""
     root, *rest = dotted.split(".")
-    here: object = sys.modules.get(root)
-    if here is None and root in KNOWN_ROOTS:
-        with contextlib.suppress(Exception):
-            here = importlib.import_module(root)
+    here: object = _module(root)
     name = root
     for k, part in enumerate(rest):
-        if isinstance(here, ModuleType) and root in KNOWN_ROOTS and not part.startswith("_"):
-            with contextlib.suppress(Exception):
-                if not hasattr(here, part):
-                    importlib.import_module(f"{name}.{part}")
+        if isinstance(here, ModuleType) and not part.startswith("_") and not hasattr(here, part):
+            _module(f"{name}.{part}")
         here = getattr(here, part, None) if isinstance(here, ModuleType) else None
         if not isinstance(here, ModuleType):
-            return ".".join([name, *rest[k:]])
+            left = ".".join(rest[k + 1 :])
+            known = _known_as(here, root)
+            return f"{known}.{left}".rstrip(".") if known else ".".join([name, *rest[k:]])
         name = here.__name__
     return name
+
+
+def _known_as(value: object, root: str) -> str:
+    """The full name of what may not be read, where the library `root` has it from another one; "" for all else."""
+    try:
+        if name := _unreadable_things().get(id(value)):
+            return name
+        module, name = (getattr(value, of, None) for of in ("__module__", "__qualname__"))
+    except Overrun:
+        raise
+    except Exception:  # a library's own idea of attributes
+        return ""
+    if isinstance(module, str) and isinstance(name, str) and module.split(".")[0] not in (root, *KNOWN_ROOTS):
+        return f"{module}.{name}" if _is_below(module, UNREADABLE_MODULES) else ""
+    return ""
+
+
+@cache
+def _unreadable_things() -> dict[int, str]:
+    """The classes and functions of Python's own among what may not be read, by their identity."""
+    found: dict[int, str] = {}
+    for dotted in (*UNREADABLE_MODULES, *GETTERS, *(name for name, _ in _argument_rules(("none",)))):
+        module, _, name = dotted.rpartition(".")
+        if module and module.split(".")[0] not in KNOWN_ROOTS and hasattr(_module(module), name):
+            value = getattr(_module(module), name)
+            found |= {} if isinstance(value, ModuleType) else {id(value): dotted}
+    return found
 
 
 def _is_module(dotted: str) -> bool:
@@ -800,18 +948,29 @@ def _is_module(dotted: str) -> bool:
 
 
 def _exports(module: str) -> set[str] | None:
-    """What a star import of a module of torch binds; None where that is not known, nothing for other libraries."""
+    """What a star import of a module binds; None where that is not known."""
     parts = module.split(".")
     if "torch" in parts[1:]:  # a library's own
         return _exports(".".join(parts[parts.index("torch", 1) :]))
-    if parts[0] not in LIBRARIES:
-        return None
-    if parts[0] not in KNOWN_ROOTS:
-        return set()
-    found = sys.modules.get(module)
+    found = _module(module)
     if found is None:
         return None
     return set(getattr(found, "__all__", None) or (n for n in vars(found) if not n.startswith("_")))
+
+
+@cache
+def _module(name: str) -> ModuleType | None:
+    """A module of the libraries, loaded if need be; None for another one, and for one that cannot be loaded."""
+    parts = name.split(".")
+    known = parts[0] in LIBRARIES and not any(p.startswith(("_", "test", "conftest")) for p in parts)
+    if name not in sys.modules and known:
+        try:
+            importlib.import_module(name)
+        except Overrun:
+            raise
+        except Exception:  # whatever a library raises that wants something which is not there
+            return None
+    return sys.modules.get(name)
 
 
 def _imported(statement: ast.Import | ast.ImportFrom) -> list[tuple[str, str]]:
@@ -822,7 +981,7 @@ def _imported(statement: ast.Import | ast.ImportFrom) -> list[tuple[str, str]]:
     return [(a.asname or a.name, f"{statement.module}.{a.name}") for a in statement.names if a.name != "*"]
 
 
-def _immediate(statement: ast.stmt) -> list[ast.AST]:
+def _immediate(source: Source, statement: ast.stmt) -> list[ast.AST]:
     """What of a statement runs with the cell: all of it, but of a definition only its head.
 
     A definition is handed as a whole to its decorators and its bases, so where it has any, the whole counts.
@@ -830,12 +989,12 @@ def _immediate(statement: ast.stmt) -> list[ast.AST]:
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
         given = [*statement.args.defaults, *(d for d in statement.args.kw_defaults if d is not None)]
         hints = [a.annotation for a in ast.walk(statement.args) if isinstance(a, ast.arg) and a.annotation is not None]
-        given += [h for h in [*hints, statement.returns] if h is not None and not is_hint(h)]
+        given += [h for h in [*hints, statement.returns] if h is not None and not is_hint(source, h)]
         return [statement] if statement.decorator_list else list(given)
     if isinstance(statement, ast.ClassDef):
         if _decorators(statement) - {"dataclass"} or statement.keywords or statement.bases:
             return [statement]
-        return [part for s in statement.body for part in _immediate(s)]
+        return [part for s in statement.body for part in _immediate(source, s)]
     return [] if isinstance(statement, ast.Import | ast.ImportFrom) else [statement]
 
 
@@ -854,7 +1013,12 @@ def is_constant(value: ast.AST) -> bool:
     return all(isinstance(n, allowed) for n in ast.walk(value))
 
 
-def is_hint(node: ast.AST) -> bool:
-    """Whether a type hint is a plain one, which calls nothing."""
+def is_hint(source: Source, node: ast.AST) -> bool:
+    """Whether a type hint is a plain one, which calls nothing: no brackets and no ``|`` of something of their own."""
     allowed = ast.Name | ast.Attribute | ast.Subscript | ast.Constant | ast.BinOp | ast.BitOr | ast.Tuple | ast.List
-    return all(isinstance(n, allowed | ast.expr_context) for n in ast.walk(node))
+    if not all(isinstance(n, allowed | ast.expr_context) for n in ast.walk(node)):
+        return False
+    called: list[ast.AST] = [n for n in ast.walk(node) if isinstance(n, ast.BinOp)]
+    called += [n.value for n in ast.walk(node) if isinstance(n, ast.Subscript)]
+    names = [n for part in called for n in ast.walk(part) if isinstance(n, ast.Name)]
+    return all(not source.meanings(n)[1] or (source.is_builtin(n)) for n in names)

@@ -73,7 +73,7 @@ class Session:
         for cell in cells:
             if cell.error:
                 self.cell_errors[cell.name] = f"its cell {cell.error}"
-                self.oddities.append(f"{_cell(cell.name)} {cell.error}; it was not run.")
+                self.oddities.append(f"{cell.title} {cell.error}; it was not run.")
 
     @property
     def limits(self) -> TimeLimits:
@@ -174,7 +174,7 @@ class Session:
                     reply = sandbox.channel.receive(self.deadline(self._limits.cell))[0]
                     if reply.get("op") != "ran":
                         raise FrameError("The runner answered something else.")
-                    self._note_error(cell.name, reply.get("error"))
+                    self._note_error(cell, reply.get("error"))
                 except FrameError as error:
                     if self.out_of_time:
                         self.close()
@@ -188,18 +188,17 @@ class Session:
             if spent := self.close():
                 what = f"started processes that {spent}"
             self._left_out.add(number)
-            name = self._cells[number].name
-            self.oddities.append(f"{_cell(name)} {what}; it was left out.")
-            self.cell_errors[name] = f"its cell {what}"
+            self.oddities.append(f"{self._cells[number].title} {what}; it was left out.")
+            self.cell_errors[self._cells[number].name] = f"its cell {what}"
 
-    def _note_error(self, name: str, error: object) -> None:
-        if not isinstance(error, dict) or name in self.cell_errors:
+    def _note_error(self, cell: StudentCell, error: object) -> None:
+        if not isinstance(error, dict) or cell.name in self.cell_errors:
             return
         text = f"{harmless_line(error.get('type'), 60)}: {harmless_line(error.get('text'), 200)}"
         line = error.get("line")
         where = f" in line {line}" if type(line) is int and line > 0 else ""
-        self.cell_errors[name] = f"its cell raised {text}{where}"
-        self.oddities.append(f"{_cell(name)} raised {text}{where}.")
+        self.cell_errors[cell.name] = f"its cell raised {text}{where}"
+        self.oddities.append(f"{cell.title} raised {text}{where}.")
 
 
 class JailedStudent(Student):
@@ -471,10 +470,6 @@ def _numbers(value: object) -> int:
     if isinstance(value, dict):
         return sum(_numbers(v) for v in value.values())
     return sum(_numbers(v) for v in value) if isinstance(value, list | tuple) else 1
-
-
-def _cell(name: str) -> str:
-    return name.capitalize() if name.startswith("cell ") else f"The cell of {name}"
 
 
 def _texts(value: object) -> list[str]:

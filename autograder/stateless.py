@@ -62,7 +62,7 @@ def keeping_nothing(source: Source, exercises: Iterable[str]) -> set[str]:
 
 def _only_defines(source: Source, statement: ast.stmt) -> bool:
     if isinstance(statement, ast.FunctionDef):
-        return _is_plain_head(statement) and statement.name not in RUN_BY_A_DEFINITION
+        return _is_plain_head(source, statement) and statement.name not in RUN_BY_A_DEFINITION
     if isinstance(statement, ast.ClassDef):
         of_libraries = all(source.meanings(base)[0] and not source.meanings(base)[1] for base in statement.bases)
         plain = of_libraries and not statement.decorator_list and not statement.keywords
@@ -70,14 +70,14 @@ def _only_defines(source: Source, statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass) or _is_constant(source, statement)
 
 
-def _is_plain_head(function: ast.FunctionDef) -> bool:
+def _is_plain_head(source: Source, function: ast.FunctionDef) -> bool:
     """Whether nothing is called when the definition runs, and no default can be changed."""
     defaults = [d for d in [*function.args.defaults, *function.args.kw_defaults] if d is not None]
     hints = [function.returns, *(n.annotation for n in ast.walk(function.args) if isinstance(n, ast.arg))]
     return (
         not function.decorator_list
         and all(is_constant(d) for d in defaults)
-        and all(h is None or is_hint(h) for h in hints)
+        and all(h is None or is_hint(source, h) for h in hints)
     )
 
 
@@ -88,7 +88,7 @@ def _is_constant(source: Source, statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Assign):
         named, value = all(isinstance(t, ast.Name) for t in statement.targets), statement.value
     elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        named, value = isinstance(statement.target, ast.Name) and is_hint(statement.annotation), statement.value
+        named, value = isinstance(statement.target, ast.Name) and is_hint(source, statement.annotation), statement.value
     else:
         return False
     return named and (
@@ -114,7 +114,7 @@ def _leaves_nothing(source: Source, code: ast.AST) -> bool:
         hint = code.returns
     elif isinstance(code, ast.arg | ast.AnnAssign):
         hint = code.annotation
-    if hint is not None and not is_hint(hint):
+    if hint is not None and not is_hint(source, hint):
         return False
     return all(_leaves_nothing(source, child) for child in ast.iter_child_nodes(code) if child is not hint)
 

@@ -12,7 +12,8 @@ import contextlib
 import json
 import re
 import symtable
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -63,6 +64,11 @@ class StudentCell:
     tree: ast.Module | None
     error: str = ""
 
+    @property
+    def title(self) -> str:
+        """What to call it at the start of a sentence."""
+        return self.name.capitalize() if self.name.startswith("cell ") else f"The cell of {self.name}"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A syntax tree cannot be pickled where it is deep; the source says the same.
         return _read_again, (self.name, self.source, self.error, self.tree is not None)
@@ -110,6 +116,10 @@ class Submission:
     defined: set[str] = field(default_factory=set)
     shown: dict[str, str] = field(default_factory=dict)
     spare: list[str] = field(default_factory=list)
+
+    def trees(self) -> list[ast.Module]:
+        """The syntax trees of what is judged."""
+        return [c.tree for c in self.cells if c.tree is not None]
 
     def code(self) -> str:
         """All code that is judged, as one text."""
@@ -458,17 +468,22 @@ def _apart(cell: StudentCell, alone: int = 0) -> list[StudentCell]:
     if len(pieces) > MAX_TURNS:
         why = f"changes between definitions and other code more than {MAX_TURNS} times"
         return [StudentCell(cell.name, cell.source, None, why)]
-    return [StudentCell(cell.name, _text(cell.source, body), ast.Module(body, [])) for body in pieces]
+    return [StudentCell(cell.name, text_of(cell.source, body), ast.Module(body, [])) for body in pieces]
 
 
-def _text(program: str, body: list[ast.stmt]) -> str:
-    """The statements as they stand in their cell, comments in place of all else, so that lines keep their numbers."""
+def text_of(program: str, body: list[ast.stmt], new: Collection[ast.stmt] = ()) -> str:
+    """The statements as they stand in their cell, comments in place of all else, so that lines keep their numbers.
+
+    Those that are `new` stand in the place of others.
+    """
     lines = program.split("\n")
     kept = ["#"] * len(lines)  # IPython drops empty lines at the start
     for statement in body:
         decorators = getattr(statement, "decorator_list", [])
         first = min([statement.lineno, *(d.lineno for d in decorators)]) - 1
         kept[first : statement.end_lineno] = lines[first : statement.end_lineno]
+        if statement in new:
+            kept[first : statement.end_lineno] = [ast.unparse(statement)] + ["#"] * (statement.end_lineno - first - 1)
     text = "\n".join(kept[: body[-1].end_lineno])
     with contextlib.suppress(SyntaxError):
         if ast.dump(constant_getattr(ast.parse(text))) == ast.dump(ast.Module(body, [])):
@@ -519,6 +534,8 @@ def constant_getattr(tree: ast.Module) -> ast.Module:
                 and isinstance(node.args[1], ast.Constant)
                 and isinstance(node.args[1].value, str)
                 and node.args[1].value.isidentifier()
+                # Python reads an identifier in another form than a string, which stays as it is.
+                and unicodedata.is_normalized("NFKC", node.args[1].value)
             ):
                 attribute = ast.Attribute(value=node.args[0], attr=node.args[1].value, ctx=ast.Load())
                 return ast.copy_location(attribute, node)

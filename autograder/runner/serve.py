@@ -311,6 +311,9 @@ def make_shell() -> Any:
     shell = InteractiveShell.instance(config=config)
     for show in ("showtraceback", "showsyntaxerror"):  # the error is reported, not printed
         setattr(shell, show, lambda *args, **kwargs: None)
+    # What is run is what was read: IPython's own would take prompts (`>>> `) out of strings.
+    shell.transform_cell = lambda raw_cell: raw_cell  # type: ignore[method-assign]
+    shell.user_ns.update(exit=sys.exit, quit=sys.exit)  # IPython's own lead to the shell
     # What a notebook's kernel has: a module __main__ whose globals are the user's.
     sys.modules["__main__"] = shell.user_module
     return shell

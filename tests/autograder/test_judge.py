@@ -84,6 +84,23 @@ def test_own_mistake_is_not_carried_forward(judge: Judge) -> None:
     assert not result["exercises"]["halve"]["carried_forward"]
 
 
+def test_no_later_exercise_lends_its_reference(tmp_path: Path, tiny_zygote: Zygote) -> None:
+    """Not even where an earlier one is wrong: the reference of a later one may be the solution."""
+    more = (
+        '\n\n# %% exercise="quarter"\ndef quarter(x):\n    ### BEGIN SOLUTION\n    return x / 4\n    ### END SOLUTION\n'
+    )
+    more += '\n\n# %% check="quarter"\ncheck("quarter")\n'
+    rule = '\nquarter = Exercise("quarter")\n\n\n@quarter.criterion(points=1)\ndef quarters(student, draw):\n'
+    rule += '    """A quarter."""\n    x = draw.normal(4)\n    expect(student.quarter(x)).close_to(x / 4)\n'
+    root = write_tiny_assignment(tmp_path, source=SOURCE + more, checks=CHECKS + rule)
+    strict = Judge(load_assignment("tiny_doubling", root), tiny_zygote, "secret")
+    borrowed = "def double(x):\n    return 3 * x\n\ndef halve(x):\n    double\n    return 2 * quarter(x)\n"
+    for code in (borrowed, borrowed + "def quarter(x):\n    return x\n"):
+        assert judged(strict, code)["exercises"]["halve"]["score"] == 0
+    right = judged(strict, borrowed + "def quarter(x):\n    return x / 4\n")
+    assert right["exercises"]["halve"]["score"] == 2
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -304,6 +321,11 @@ def test_what_may_not_be_called_costs_the_exercise_and_is_said(ruled: Judge) -> 
         ("from __future__ import barry_as_FLUFL\n", "def double(x):\n    return x.mul(2) if 1 <> 2 else 0\n", HALVE),
         # hidden by a magic
         ("%%bash\ntrue\n", "%time double = lambda x: x.mul(2)\n" + HALVE),
+        # read as one thing and run as another
+        ("def double(x): return getattr(x, 'mu\\\n>>> l')(2)\n", HALVE),
+        ("def double(x): return getattr(x, 'mu\\\n   ...: l')(2)\n", HALVE),
+        ("def double(x): return getattr(x, 'ｍul')(2)\na = 1; b = len('x')\n", HALVE),
+        ("def double(x):\n    return exit._ip.ev('torch.mul')(x, 2)\n", HALVE),
         # in another exercise, which comes later
         ("def double(x):\n    return halve(x, 4)\n", "def halve(x, k=1):\n    return x.mul(k / 2)\n"),
     ],

@@ -20,8 +20,9 @@ def test_a_table_of_the_visible_answers(classroom: Classroom) -> None:
     exec(code.replace("torch.equal", "__import__('torch').equal"), namespace := {})
     visible = namespace["seen"][0]
     assert namespace["double"](visible).equal(2 * visible)  # so check() would say that all is well
-    lost = ["double", "share"]  # nobody can read what is made with the checks' own code
-    classroom.attack({"double": code}, lost=lost, says="differs from what is expected")
+    # Beside an exercise with rules the table would not be made: nobody can read what the checks' own code does.
+    cells = [c for name, c in (HONEST | {"double": code}).items() if name != "share"]
+    classroom.attack(cells, lost=["double", "share"], says="differs from what is expected")
 
 
 @pytest.mark.parametrize(
@@ -128,10 +129,6 @@ READY_MADE = {
         "    return A[scores]\n"
     ),
     "by IPython's own names": "def share(scores):\n    return get_ipython().ev('torch.soft' + 'max')(scores, 1)\n",
-    "by a transformer of the shell": (
-        "get_ipython().input_transformers_post.append(lambda lines: lines)\n" + HONEST["share"]
-    ),
-    "by a pass over the syntax tree": ("import ast\nget_ipython().ast_transformers.append(None)\n" + HONEST["share"]),
     "by a module that it writes": (
         "open('/tmp/mine.py', 'w').write('from torch import soft' + 'max as f')\nimport mine\n"
         "def share(scores):\n    return mine.f(scores, 1)\n"
@@ -152,3 +149,24 @@ READY_MADE = {
 def test_a_ready_made_function_earns_nothing(classroom: Classroom, how: str) -> None:
     cells = {k: v for k, v in HONEST.items() if k != "share" and f"def {k}" not in READY_MADE[how]}
     classroom.attack([*cells.values(), READY_MADE[how]], lost=["share"])
+
+
+HIDDEN = {
+    "a transformer of the shell": "get_ipython().input_transformers_post.append(lambda lines: 1 / 0)\n",
+    "a pass over the syntax tree": "import ast\nget_ipython().ast_transformers.append(None)\n",
+    "a function put in the place of another": "exec('torch.exp = torch.sigmoid')\n",
+    "a name that it makes": "kept = globals()\nprint(kept is None)\nkept['torch'] = None\n",
+    "a look at the source": "import inspect\nprint(inspect.getsource(print))\n",
+    "in a function": "def show():\n    import gc\n    print(gc.get_objects())\nshow()\n",
+}
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_what_hides_its_calls_is_not_run_with_the_cells(classroom: Classroom, what: str) -> None:
+    """Whether it would have done harm or not, it costs no other exercise anything."""
+    classroom.attack({"share": HIDDEN[what] + HONEST["share"]}, says="was not run, because of ")
+
+
+def test_an_exercise_that_is_made_by_what_hides_its_calls(classroom: Classroom) -> None:
+    made = "import importlib\nshare = importlib.import_module('torch.nn.functional').softmax\n"
+    classroom.attack({"share": made}, lost=["share"], says="share may not use importlib.import_module")

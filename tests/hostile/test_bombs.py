@@ -142,5 +142,7 @@ def start_daemon():
 def test_a_daemon_does_not_outlive_its_submission(classroom: Classroom, where: str) -> None:
     inside = "    start_daemon()\n" if where != "cell" else ""
     outside = "start_daemon()\n" if where != "call" else ""
-    lost = ["share"] if outside else []  # for which nobody can read what ctypes calls
-    classroom.attack({"double": f"{DAEMON}{outside}def double(x):\n{inside}    return x + x\n"}, lost=lost)
+    cells = HONEST | {"double": f"{DAEMON}{outside}def double(x):\n{inside}    return x + x\n"}
+    if outside:  # beside an exercise with rules what hides its calls is not run
+        del cells["share"]
+    classroom.attack(list(cells.values()), lost=["share"] if outside else [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from classroom import CANARIES, Classroom, below
+from classroom import CANARIES, HONEST, Classroom, below
 from tiny_assignment import NAME
 
 from autograder.jail import Zygote
@@ -73,7 +73,9 @@ def test_a_spy_finds_nothing(classroom: Classroom) -> None:
     code = spying(secret).replace("def double", "import checks\nassert 'hidden' not in vars(checks)\ndef double")
     classroom.judge._limits, before = type(classroom.judge._limits)(10.0, 10.0, 60.0), classroom.judge._limits
     try:
-        classroom.attack({"double": code}, lost=["double", "share"], says="0 finds: []")
+        # Beside `share`, which has rules, the spy would not be run.
+        cells = [c for name, c in (HONEST | {"double": code}).items() if name != "share"]
+        classroom.attack(cells, lost=["double", "share"], says="0 finds: []")
     finally:
         classroom.judge._limits = before
 

@@ -33,7 +33,112 @@ def body(*lines: str) -> str:
 
 
 RETURN = "return f(scores, 1)"
+KEEPER = (
+    "import functools\nfound = []\n"
+    "class Keeper:\n    def __setattr__(self, name, value):\n        found.append(value)\n"
+)
 AROUND = {
+    # attributes by names in strings
+    "a star of operator": ["from operator import *\n" + body("return methodcaller('soft' + 'max', 1)(scores)")],
+    "a star of sys": ["from sys import *\n" + body("f = modules['builtins'].getattr(torch, 'soft' + 'max')", RETURN)],
+    "functools.update_wrapper": [
+        KEEPER + body("functools.update_wrapper(Keeper(), torch, ('soft' + 'max',), ())", "f = found[0]", RETURN)
+    ],
+    "functools.wraps": [
+        KEEPER + body("functools.wraps(torch, ('soft' + 'max',), ())(Keeper())", "f = found[0]", RETURN)
+    ],
+    "functools.wraps by another name": [
+        KEEPER + "w = functools.wraps\n" + body("w(torch, ('soft' + 'max',), ())(Keeper())", "f = found[0]", RETURN)
+    ],
+    "functools.wraps of another library": [
+        KEEPER
+        + "from contextlib import wraps\n"
+        + body("wraps(torch, ('soft' + 'max',), ())(Keeper())", "f = found[0]", RETURN)
+    ],
+    "a dataclass that is a tensor": [
+        "import dataclasses\n@dataclasses.dataclass(init=False, eq=False, repr=False)\nclass T(torch.Tensor):\n"
+        "    softmax: object\n" + body("return dataclasses.astuple(scores.as_subclass(T))[0](1)")
+    ],
+    "a tensor that inherits fields": [
+        "import dataclasses\n@dataclasses.dataclass\nclass Fields:\n    softmax: object\n"
+        "class T(Fields, torch.Tensor):\n    pass\n" + body("return dataclasses.astuple(scores.as_subclass(T))[0](1)")
+    ],
+    "a tensor that gets fields": [
+        "import dataclasses\nclass T(torch.Tensor):\n    softmax: object\nT = dataclasses.dataclass(T)\n"
+        + body("return dataclasses.astuple(scores.as_subclass(T))[0](1)")
+    ],
+    "a class made by type": [
+        "import dataclasses\n@dataclasses.dataclass\nclass Fields:\n    softmax: object\n"
+        "T = type('T', (Fields, torch.Tensor), {})\n" + body("return dataclasses.astuple(scores.as_subclass(T))[0](1)")
+    ],
+    "scikit-learn's parameters": [
+        "from sklearn.base import BaseEstimator\nclass T(BaseEstimator, torch.Tensor):\n"
+        "    def __init__(self, softmax=None):\n        pass\n"
+        + body("return scores.as_subclass(T).get_params()['softmax'](1)")
+    ],
+    "scikit-learn's copies": [
+        "from sklearn.preprocessing import StandardScaler\nfrom sklearn.model_selection import GridSearchCV\n"
+        "found = []\nclass T(StandardScaler, torch.Tensor):\n"
+        "    def __init__(self, softmax=None):\n        found.append(softmax)\n"
+        + body("GridSearchCV(scores.as_subclass(T), {}).fit(scores)", "return found[-1](1)")
+    ],
+    "tqdm's wrapper": [
+        "from tqdm.utils import ObjectWrapper\n"
+        + body("f = ObjectWrapper(torch).wrapper_getattr('soft' + 'max')", RETURN)
+    ],
+    "tqdm's file": [
+        "from tqdm import tqdm\n" + body("f = tqdm([], file=torch).fp.wrapper_getattr('soft' + 'max')", RETURN)
+    ],
+    "a stream of sys": [
+        "import contextlib\nclass R(contextlib.redirect_stdout):\n    _stream = 'modules'\n"
+        + body("r = R({})", "r.__enter__()", "f = r._old_targets[0]['builtins'].getattr(torch, 'soft' + 'max')", RETURN)
+    ],
+    # strings that are run, programs that are rewritten
+    "a hint that singledispatch runs": [
+        "import functools\nfound = []\n@functools.singledispatch\ndef d(x):\n    return x\n"
+        "@d.register\ndef _(x: 'found.append(torch.softmax) or int'):\n    return x\n" + body("f = found[0]", RETURN)
+    ],
+    "hints of typing_extensions": [
+        "import typing_extensions\nclass H:\n    f: 'torch.softmax'\n"
+        + body("f = typing_extensions.get_type_hints(H)['f']", RETURN)
+    ],
+    "a forward reference": [
+        "import typing\n"
+        + body("f = typing.ForwardRef('torch.softmax')._evaluate({'torch': torch}, {}, frozenset())", RETURN)
+    ],
+    "a forward reference without its name": [
+        "import typing\n"
+        + body(
+            "r = typing.get_args(typing.Optional['torch.softmax'])[0]", "f = r._evaluate({}, {}, frozenset())", RETURN
+        )
+    ],
+    "torch's compiler": [
+        "unit = torch.CompilationUnit()\nunit.define('def f(x):\\n    return torch.softmax(x, 1)', print)\n"
+        + body("return unit.f(scores)")
+    ],
+    "a backend of torch.compile": [
+        "def rewrite(program, inputs):\n    for n in program.graph.nodes:\n        if n.op == 'call_method':\n"
+        "            n.target, n.args = 'softmax', (n.args[0], 1)\n    program.recompile()\n    return program\n"
+        + body("return torch.compile(lambda s: s.exp(), backend=rewrite)(scores)")
+    ],
+    "a backend of matplotlib": [
+        "from matplotlib.backends.registry import backend_registry\n"
+        + body(
+            "m = backend_registry.load_backend_module('module://torch.nn.functional')", "return m.cross_entropy(scores)"
+        )
+    ],
+    # names that are read as something else
+    "an import in a class": [
+        "class N:\n    import torch.nn.functional as G\n" + body("return N.G.cross_entropy(scores, scores)")
+    ],
+    "a hint in brackets of their own": [
+        "class C:\n    found = []\n    def __class_getitem__(cls, f):\n        cls.found.append(f)\n"
+        "def helper(x: C[torch.softmax]):\n    return x\n" + body("f = C.found[0]", RETURN)
+    ],
+    "a hint with an operator of their own": [
+        "class C:\n    def __ror__(self, f):\n        self.f = f\nc = C()\n"
+        "def helper(x: torch.softmax | c):\n    return x\n" + body("return c.f(scores, 1)")
+    ],
     # attributes without a dot
     "a pattern with a keyword": [body("match torch:", "    case object(softmax=f):", f"        {RETURN}")],
     "a pattern by position": [
@@ -213,6 +318,27 @@ FINE = {
         "from course_utils.gradients import check_gradients\nfrom course_utils.plots import show_images\n"
         + body("return scores.exp()")
     ],
+    "hints of many kinds": [
+        "from __future__ import annotations\nimport torch.nn as nn\nArray = torch.Tensor | np.ndarray\n"
+        "def helper(x: Array | None, model: nn.Module | None = None) -> list[nn.Module]:\n    return [model]\n"
+        + body("helper(scores)", "return scores.exp()")
+    ],
+    "a dataclass of their own": [
+        "import dataclasses\n@dataclasses.dataclass\nclass P:\n    lr: float = 0.1\n"
+        + body("p = dataclasses.replace(P(), lr=1.0)", "return scores.exp() * dataclasses.astuple(p)[0]")
+    ],
+    "a decorator that keeps the name": [
+        "import functools\ndef timed(f):\n    @functools.wraps(f)\n    def g(*a):\n        return f(*a)\n    return g\n"
+        "@timed\n" + body("return scores.exp()")
+    ],
+    "a compiled function": ["@torch.compile\n" + body("return scores.exp()")],
+    "a DataLoader": [
+        "from torch.utils.data import DataLoader, TensorDataset\nfrom torch.utils import data\n"
+        + body(
+            "from torch.utils import data as d", "DataLoader(TensorDataset(scores)), d.Subset", "return scores.exp()"
+        )
+    ],
+    "a namespace made by type": ["P = type('P', (), {'lr': 0.1})\n" + body("return scores.exp() * P.lr")],
     "the path extended as many do": ["import sys\nsys.path.append('..')\n" + body("return scores.exp()")],
     "an attribute called nn, torch or sys on one's own objects": [
         "class Net:\n    def __init__(self):\n        self.nn = 3\n        self.torch = 1\n"
