@@ -176,14 +176,12 @@ class Judge:
             with processor_time(MAX_READING_SECONDS):
                 cells = self.assignment.reference_cells()
                 setup = [ast.parse(c.program) for c in cells if c.role == "setup"]
+                before = [ast.parse(c.program) for c in cells if c.role == "exercise"] if reference_first else []
                 if not any(exercises[name].forbidden for name in own):
-                    return submission, self._readings(Source(submission.trees(), setup), own)
+                    return submission, self._readings(Source([*before, *submission.trees()], setup), own)
                 kept = leave_out_hidden(submission.cells, setup, exercises)
                 submission = replace(submission, cells=kept.cells, oddities=[*submission.oddities, *kept.told])
-                source = kept.source
-                if reference_first:
-                    before = [ast.parse(c.program) for c in cells if c.role == "exercise"]
-                    source = Source([*before, *submission.trees()], setup)
+                source = Source([*before, *submission.trees()], setup) if before else kept.source
                 readings = self._readings(source, own)
                 for name, why in kept.refused.items():
                     readings[name].violations.append(why)
