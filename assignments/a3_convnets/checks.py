@@ -226,12 +226,23 @@ def plane(draw: Draw, kernel: tuple[int, int], stride: int = 1, padding: int = 0
 
 
 def convolution(
-    draw: Draw, stride: int = 1, padding: int = 0, *, kernel: tuple[int, int] | None = None, bias: bool = True
+    draw: Draw,
+    stride: int = 1,
+    padding: int = 0,
+    *,
+    kernel: tuple[int, int] | None = None,
+    bias: bool = True,
+    square: bool = False,
 ) -> Conv:
-    """A random convolution whose sizes all differ; without `bias` b is 0."""
+    """A random convolution whose sizes all differ; without `bias` b is 0.
+
+    With `square` H = W and kh = kw: to take one for the other should not cost the points of all else, too.
+    """
     N, C, count = distinct(draw, 3, 2)
     kernel = kernel or (3, 2) if draw.integer(0, 2) else kernel or (2, 4)
-    X, b = draw.normal(N, C, *plane(draw, kernel, stride, padding)), away_from_zero(draw, count)
+    kernel = (kernel[0], kernel[0]) if square else kernel
+    rows, columns = plane(draw, kernel, stride, padding)
+    X, b = draw.normal(N, C, rows, rows if square else columns), away_from_zero(draw, count)
     return Conv(X, draw.normal(count, C, *kernel), b if bias else torch.zeros_like(b), stride, padding)
 
 
@@ -283,7 +294,7 @@ def every_window_has_its_column(student: Student, draw: Draw) -> None:
 def strides(student: Student, draw: Draw) -> None:
     """With stride s every s-th window counts, down and across; what is left over at the edges is left out."""
     for stride in (2, 3):
-        p = convolution(draw, stride)
+        p = convolution(draw, stride, square=True)
         H, W = (n - k + 1 for n, k in zip(p.X.shape[2:], p.kernel, strict=True))
         all_windows = columns_of(student, replace(p, stride=1))
         varied(all_windows, *all_windows.shape, name="the columns")
@@ -300,14 +311,14 @@ def strides(student: Student, draw: Draw) -> None:
 def zero_padding(student: Student, draw: Draw) -> None:
     """Padding p puts p rows and columns of zeros around every channel of every image."""
     for padding in (1, 2):
-        p = convolution(draw, padding=padding)
+        p = convolution(draw, padding=padding, square=True)
         expected = columns_of(student, p.padded())
         varied(expected, *expected.shape, name="the columns")
         because = "your columns for images with the zeros around them already"
         expect(columns_of(student, p), f"the columns for padding {padding}").close_to(expected, because=because)
 
 
-add_contract(im2col, lambda draw: (draw.normal(2, 3, 5, 4), 3, 2, 1, 0), [Form("the columns", (2, 18, 9))])
+add_contract(im2col, lambda draw: (draw.normal(2, 3, 5, 5), 3, 3, 1, 0), [Form("the columns", (2, 27, 9))])
 
 
 col2im = Exercise("col2im", forbidden=FORBIDDEN)
@@ -610,7 +621,7 @@ def cross_correlation(student: Student, draw: Draw) -> None:
 @conv2d_forward.criterion(points=0.5)
 def bias_is_added(student: Student, draw: Draw) -> None:
     """b[k] is added to every pixel of map k."""
-    p = convolution(draw)
+    p = convolution(draw, square=True)
     without = varied(conv_out(student, replace(p, b=torch.zeros_like(p.b))), *convolved(*p.arguments).shape, name="out")
     expected = torch.stack([without[:, k] + p.b[k] for k in range(len(p.b))], 1)
     expect(conv_out(student, p), "out").close_to(expected, because="out where b = 0, plus b")
@@ -620,7 +631,7 @@ def bias_is_added(student: Student, draw: Draw) -> None:
 def conv_strides(student: Student, draw: Draw) -> None:
     """With stride s every s-th window counts, down and across; what is left over at the edges is left out."""
     for stride in (2, 3):
-        p = convolution(draw, stride)
+        p = convolution(draw, stride, square=True)
         one = replace(p, stride=1)
         expected = varied(conv_out(student, one), *convolved(*one.arguments).shape, name="out")[
             :, :, ::stride, ::stride
@@ -633,7 +644,7 @@ def conv_strides(student: Student, draw: Draw) -> None:
 def conv_zero_padding(student: Student, draw: Draw) -> None:
     """Padding p puts p rows and columns of zeros around every image."""
     for padding in (1, 2):
-        p = convolution(draw, padding=padding)
+        p = convolution(draw, padding=padding, square=True)
         expected = varied(conv_out(student, p.padded()), *convolved(*p.arguments).shape, name="out")
         because = "your out for images with the zeros around them already"
         expect(conv_out(student, p), f"out for padding {padding}").close_to(expected, because=because)
@@ -641,7 +652,7 @@ def conv_zero_padding(student: Student, draw: Draw) -> None:
 
 def small_convolution(draw: Draw) -> tuple[Any, ...]:
     """Arguments of a small convolution for criteria on form."""
-    return draw.normal(2, 3, 5, 4), draw.normal(4, 3, 3, 2), draw.normal(4), 1, 0
+    return draw.normal(2, 3, 5, 5), draw.normal(4, 3, 3, 3), draw.normal(4), 1, 0
 
 
 add_contract(conv2d_forward, small_convolution, [Form("out", (2, 4, 3, 3)), Opaque("cache")])
@@ -676,7 +687,7 @@ conv2d_backward.criterion(points=0.5, name="gradient_of_b")(gradient_of_a_convol
 def conv_strides_back(student: Student, draw: Draw) -> None:
     """With stride s the gradients are those of stride 1 where grad_out has zeros at the windows left out."""
     for stride in (2, 3):
-        p = convolution(draw, stride)
+        p = convolution(draw, stride, square=True)
         passes, one = conv_passes(student, draw, p), replace(p, stride=1)
         between = torch.zeros_like(convolved(*one.arguments))
         expected: list[Tensor | None] = [None] * 3
@@ -693,7 +704,7 @@ def conv_strides_back(student: Student, draw: Draw) -> None:
 def conv_padding_back(student: Student, draw: Draw) -> None:
     """With padding, grad_F sees the zeros around the images, and grad_X leaves them out again."""
     for padding in (1, 2):
-        p = convolution(draw, padding=padding)
+        p = convolution(draw, padding=padding, square=True)
         passes = conv_passes(student, draw, p)
         expected: list[Tensor | None] = [None] * 3
         if passes.right:
@@ -714,10 +725,14 @@ add_pair_criteria(CONV2D, conv2d_backward, small_convolution)
 max_pool2d_forward = Exercise("max_pool2d_forward", forbidden=FORBIDDEN, opaque=(1,))
 
 
-def pooling(draw: Draw, k: int, stride: int, *, divides: bool = False) -> tuple[Tensor, int, int]:
-    """Arguments of a max pooling whose sizes all differ; the windows divide the images only where told to."""
+def pooling(draw: Draw, k: int, stride: int, *, divides: bool = False, square: bool = False) -> tuple[Tensor, int, int]:
+    """Arguments of a max pooling whose sizes all differ; the windows divide the images only where told to.
+
+    With `square` H = W, as in `convolution`.
+    """
     N, C = distinct(draw, 2, 2)
     H, W = (k + stride * n for n in distinct(draw, 2, 2))
+    W = H if square else W
     rest = 0 if divides or stride == 1 else draw.integer(1, stride)
     return draw.normal(N, C, H + rest, W + rest), k, stride
 
@@ -746,7 +761,7 @@ def largest_of_each_window(student: Student, draw: Draw) -> None:
 def stride_is_not_k(student: Student, draw: Draw) -> None:
     """Windows may overlap (stride < k) or leave gaps (stride > k): as some of the windows of stride 1."""
     for k, stride in ((3, 2), (2, 3)):
-        X = pooling(draw, k, stride, divides=True)[0].abs()
+        X = pooling(draw, k, stride, divides=True, square=True)[0].abs()
         expected = pooled_by(student, X, k, 1)[:, :, ::stride, ::stride]
         name = f"out for k = {k}, stride = {stride}"
         expect(pooled_by(student, X, k, stride), name).close_to(expected, because="some of your out for stride 1")
@@ -756,7 +771,7 @@ def stride_is_not_k(student: Student, draw: Draw) -> None:
 def left_over_is_left_out(student: Student, draw: Draw) -> None:
     """Rows and columns that do not fill a window are left out (floor)."""
     for k in (2, 3):
-        X = pooling(draw, k, k)[0].abs()
+        X = pooling(draw, k, k, square=True)[0].abs()
         H, W = (n // k * k for n in X.shape[2:])
         expected = pooled_by(student, X[:, :, :H, :W].clone(), k, k)
         because = "your out for the images without them"
@@ -772,16 +787,16 @@ def pooled_by(student: Student, X: Tensor, k: int, stride: int) -> Tensor:
 @max_pool2d_forward.criterion(points=0.5)
 def negative_values(student: Student, draw: Draw) -> None:
     """The largest of negative values is negative."""
-    X, k, stride = pooling(draw, 2, 2, divides=True)
+    X, k, stride = pooling(draw, 2, 2, divides=True, square=True)
     expect_pooled(student, (-X.abs() - 0.1, k, stride))
 
 
 def small_pooling(draw: Draw) -> tuple[Any, ...]:
     """Arguments of a small max pooling for criteria on form."""
-    return draw.normal(2, 3, 4, 6), 2, 2
+    return draw.normal(2, 3, 4, 4), 2, 2
 
 
-add_contract(max_pool2d_forward, small_pooling, [Form("out", (2, 3, 2, 3)), Opaque("cache")])
+add_contract(max_pool2d_forward, small_pooling, [Form("out", (2, 3, 2, 2)), Opaque("cache")])
 
 
 max_pool2d_backward = Exercise("max_pool2d_backward", forbidden=FORBIDDEN, leans_on=("max_pool2d_forward",))
@@ -839,7 +854,7 @@ def largest_pixel_gets_the_gradient(student: Student, draw: Draw) -> None:
 def overlapping_windows_add(student: Student, draw: Draw) -> None:
     """A pixel that is the largest of several windows gets the sum of their gradients (stride < k)."""
     for k, stride in ((3, 1), (3, 2)):
-        X, _, _ = arguments = pooling(draw, k, stride, divides=True)
+        X, _, _ = arguments = pooling(draw, k, stride, divides=True, square=True)
         X[:, :, 2, 2] = 9.0  # the largest of several windows
         passes = pool_passes_but_for_a_factor(student, draw, arguments)
         try:
@@ -853,7 +868,7 @@ def overlapping_windows_add(student: Student, draw: Draw) -> None:
 def pixels_in_no_window(student: Student, draw: Draw) -> None:
     """Pixels in a gap (stride > k), and those left over at the edges, get 0; the others all the gradient there is."""
     for k, stride in ((2, 3), (2, 2)):
-        passes = pool_passes_but_for_a_factor(student, draw, pooling(draw, k, stride))
+        passes = pool_passes_but_for_a_factor(student, draw, pooling(draw, k, stride, square=True))
         got = passes.got(0)
         covered = torch.zeros_like(got, dtype=torch.bool)
         H, W = passes.right_out.shape[2:]
@@ -895,11 +910,15 @@ add_pair_criteria(MAX_POOL2D, max_pool2d_backward, small_pooling)
 conv_transpose2d = Exercise("conv_transpose2d", forbidden=FORBIDDEN)
 
 
-def transposed_convolution(draw: Draw, stride: int = 1, padding: int = 0, *, bias: bool = True) -> Conv:
-    """A random transposed convolution, its filters (C_in, C_out, kh, kw)."""
+def transposed_convolution(
+    draw: Draw, stride: int = 1, padding: int = 0, *, bias: bool = True, square: bool = False
+) -> Conv:
+    """A random transposed convolution, its filters (C_in, C_out, kh, kw); with `square` as in `convolution`."""
     N, C_in, C_out = distinct(draw, 3, 2)
     H, W = distinct(draw, 2, 3)
     kernel = (3, 2) if draw.integer(0, 2) else (2, 4)
+    if square:
+        W, kernel = H, (kernel[0], kernel[0])
     b = away_from_zero(draw, C_out)
     filters = draw.normal(C_in, C_out, *kernel)
     return Conv(draw.normal(N, C_in, H, W), filters, b if bias else torch.zeros_like(b), stride, padding)
@@ -937,11 +956,11 @@ def stamps_add_up(student: Student, draw: Draw) -> None:
 @conv_transpose2d.criterion(points=1)
 def stride_spreads_the_stamps(student: Student, draw: Draw) -> None:
     """With stride s the stamps lie s pixels apart (they do not overlap here; b = 0)."""
-    p = transposed_convolution(draw, 4, bias=False)
-    p = replace(p, X=p.X[:, :, :2, :3].clone())
+    p = transposed_convolution(draw, 4, bias=False, square=True)
+    p = replace(p, X=p.X[:, :, :3, :3].clone())
     kh, kw = p.kernel
     expected = torch.zeros_like(stamped(p))
-    for i, j in ((i, j) for i in range(2) for j in range(3)):
+    for i, j in ((i, j) for i in range(3) for j in range(3)):
         alone = replace(p, X=p.X[:, :, i : i + 1, j : j + 1].clone(), stride=1)
         expected[:, :, 4 * i : 4 * i + kh, 4 * j : 4 * j + kw] = stamped_by(student, alone)
     varied(expected, *expected.shape)
@@ -953,7 +972,7 @@ def stride_spreads_the_stamps(student: Student, draw: Draw) -> None:
 def padding_crops(student: Student, draw: Draw) -> None:
     """Padding p cuts p rows and columns off every side of the result."""
     for padding in (1, 2):
-        p = transposed_convolution(draw, 1, padding)
+        p = transposed_convolution(draw, 1, padding, square=True)
         p = replace(p, X=draw.normal(*p.X.shape[:2], p.X.shape[2] + 2, p.X.shape[3] + 2))
         larger = replace(p, padding=0)
         whole = varied(stamped_by(student, larger), *stamped(larger).shape)
@@ -967,7 +986,7 @@ def padding_crops(student: Student, draw: Draw) -> None:
 def transposed_bias_is_added(student: Student, draw: Draw) -> None:
     """b[k] is added once to every pixel of map k, also where no stamp has been."""
     for stride in (1, 5):
-        p = transposed_convolution(draw, stride)
+        p = transposed_convolution(draw, stride, square=True)
         try:
             without = varied(stamped_by(student, replace(p, b=torch.zeros_like(p.b))), *stamped(p).shape)
         except Unmet:
@@ -983,8 +1002,8 @@ def transposed_bias_is_added(student: Student, draw: Draw) -> None:
 
 add_contract(
     conv_transpose2d,
-    lambda draw: (draw.normal(2, 3, 4, 5), draw.normal(3, 4, 2, 3), draw.normal(4), 1, 0),
-    [Form("the result", (2, 4, 5, 7))],
+    lambda draw: (draw.normal(2, 3, 5, 5), draw.normal(3, 4, 3, 3), draw.normal(4), 1, 0),
+    [Form("the result", (2, 4, 7, 7))],
 )
 
 
@@ -3386,12 +3405,15 @@ def no_graph_in_the_attack(student: Student, draw: Draw) -> None:
 dilated_conv2d = Exercise("dilated_conv2d", bonus=True, forbidden=FORBIDDEN)
 
 
-def dilated(draw: Draw, dilation: int, kernel: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Arguments whose sizes all differ."""
+def dilated(
+    draw: Draw, dilation: int, kernel: tuple[int, int] | None = None, *, square: bool = False
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Arguments whose sizes all differ; with `square` as in `convolution`."""
     N, C, count = distinct(draw, 3, 2)
     kernel = kernel or ((3, 2) if draw.integer(0, 2) else (2, 3))
+    kernel = (kernel[0], kernel[0]) if square else kernel
     H, W = (dilation * (k - 1) + extra for k, extra in zip(kernel, distinct(draw, 2, 3), strict=True))
-    W += H == W
+    W = H if square else W + (H == W)
     return draw.normal(N, C, H, W), draw.normal(count, C, *kernel), away_from_zero(draw, count), dilation
 
 
@@ -3413,7 +3435,7 @@ def dilation_one(student: Student, draw: Draw) -> None:
 def taps_lie_apart(student: Student, draw: Draw) -> None:
     """With dilation d the taps lie d pixels apart: as dilation 1 with d − 1 zeros between the taps."""
     for dilation in (2, 3):
-        X, filters, b, _ = dilated(draw, dilation)
+        X, filters, b, _ = dilated(draw, dilation, square=True)
         kh, kw = ((k - 1) * dilation + 1 for k in filters.shape[2:])
         spread = filters.new_zeros(*filters.shape[:2], kh, kw)
         spread[:, :, ::dilation, ::dilation] = filters
@@ -3426,7 +3448,7 @@ def taps_lie_apart(student: Student, draw: Draw) -> None:
 @dilated_conv2d.criterion(points=0.5, name="bias_is_added")
 def dilated_bias_is_added(student: Student, draw: Draw) -> None:
     """b[k] is added to every pixel of map k."""
-    X, filters, b, dilation = dilated(draw, 2)
+    X, filters, b, dilation = dilated(draw, 2, square=True)
     own = dilated_out(student, X, filters, 0 * b, dilation)
     without = varied(own, *own.shape)
     expect(dilated_out(student, X, filters, b, dilation)).close_to(
@@ -3436,7 +3458,7 @@ def dilated_bias_is_added(student: Student, draw: Draw) -> None:
 
 add_contract(
     dilated_conv2d,
-    lambda draw: (draw.normal(2, 3, 6, 5), draw.normal(4, 3, 3, 2), draw.normal(4), 1),
+    lambda draw: (draw.normal(2, 3, 6, 6), draw.normal(4, 3, 3, 3), draw.normal(4), 1),
     [Form("the result", (2, 4, 4, 4))],
 )
 

@@ -158,7 +158,7 @@ def smallest_sizes(student: Student, draw: Draw) -> None:
         expect(got.flatten().sort().values, "the numbers, sorted,").close_to(right.flatten().sort().values)
 
 
-add_precision(im2col, lambda student, draw: [columns_of(student, convolution(draw))])
+add_precision(im2col, lambda student, draw: [columns_of(student, convolution(draw, square=True))])
 
 
 @col2im.criterion(points=0.5, name="stride_and_padding_together")
@@ -214,7 +214,7 @@ def conv_of_smallest_sizes(student: Student, draw: Draw) -> None:
     expect(conv_out(student, corner), "out for a filter as large as the image").close_to(every[:, :, :1, :1])
 
 
-add_precision(conv2d_forward, lambda student, draw: [conv_out(student, convolution(draw, bias=False))])
+add_precision(conv2d_forward, lambda student, draw: [conv_out(student, convolution(draw, bias=False, square=True))])
 
 
 def add_hidden_pair_criteria(layer: Layer, exercise: Exercise, arguments: Callable[[Draw], tuple[Any, ...]]) -> None:
@@ -355,7 +355,9 @@ def transposed_of_smallest_sizes(student: Student, draw: Draw) -> None:
     )
 
 
-add_precision(conv_transpose2d, lambda student, draw: [stamped_by(student, transposed_convolution(draw, bias=False))])
+add_precision(
+    conv_transpose2d, lambda student, draw: [stamped_by(student, transposed_convolution(draw, bias=False, square=True))]
+)
 
 
 @receptive_field.criterion(points=0.5)
@@ -732,7 +734,7 @@ def dilated_of_smallest_sizes(student: Student, draw: Draw) -> None:
 
 def dilated_result(student: Student, draw: Draw) -> list[Any]:
     """The student's result for random arguments."""
-    X, filters, b, dilation = dilated(draw, 2)
+    X, filters, b, dilation = dilated(draw, 2, square=True)
     return [student.dilated_conv2d(X, filters, 0 * b, dilation)]
 
 

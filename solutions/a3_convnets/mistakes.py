@@ -165,12 +165,8 @@ def columns_of_transposed_windows(images, kh, kw, stride, padding):
     caught_by=(
         "pixels_of_a_window",
         "every_window_has_its_column",
-        "strides",
-        "zero_padding",
-        "keeps_form",
         "stride_and_padding_together",
         "smallest_sizes",
-        "keeps_precision",
     ),
     says="kh and kw are exchanged: kh is the number of rows of a window, kw that of its columns.",
 )
@@ -464,6 +460,17 @@ def maps_in_float32(X, F, b, stride, padding):
 
 @mistake(
     "conv2d_forward",
+    caught_by=("cross_correlation", "stride_and_padding_together", "smallest_sizes"),
+    says="The filters are taken for squares of kh × kh entries. kw may be another number: `kh, kw = F.shape[2:]`.",
+)
+def filters_taken_for_squares(X, F, b, stride, padding):
+    kh = F.shape[2]
+    square = functional.pad(F, (0, max(kh - F.shape[3], 0)))[..., :kh]
+    return convolved(X, square, b, stride, padding)[0], convolved(X, F, b, stride, padding)[1]
+
+
+@mistake(
+    "conv2d_forward",
     caught_by="smallest_sizes",
     says="`squeeze()` takes every axis of length one away, so for a single image the result has three axes instead of "
     "four. One image is a set of images too.",
@@ -726,6 +733,16 @@ def pooled_over_channels(X, k, stride):
 )
 def pooled_by_magnitude(X, k, stride):
     return pooled(X.abs(), k, stride)[0], pooled(X, k, stride)[1]
+
+
+@mistake(
+    "max_pool2d_forward",
+    caught_by=("largest_of_each_window", "smallest_sizes"),
+    says="H_out and W_out are exchanged: H_out is the number of rows of the result, W_out that of its columns.",
+)
+def pooled_rows_and_columns_exchanged(X, k, stride):
+    out, cache = pooled(X, k, stride)
+    return out.reshape(*out.shape[:2], out.shape[3], out.shape[2]), cache
 
 
 @mistake(
