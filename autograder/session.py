@@ -453,15 +453,16 @@ def _raised(function: str, error: object) -> Unmet:
     if not isinstance(error, dict):
         raise FrameError("the reply has no readable error.")
     kind, text = harmless_line(error.get("type"), 60), harmless_line(error.get("text"), 300)
-    if kind == "NotImplementedError":
-        return nothing_written(function, text, harmless_line(error.get("function"), 60))
+    if kind == "NotImplementedError" and not text:
+        return nothing_written(function, harmless_line(error.get("function"), 60))
     line, code = error.get("line"), harmless_line(error.get("code"), 120)
     where = ""
     if type(line) is int and line > 0:
         where = f" in line {line} of its cell" + (f": `{code}`" if code else "")
     name = error.get("name")
     known = isinstance(name, str) and len(name) <= 60 and name.isidentifier()  # it is quoted in comments, as Markdown
-    return exception_verdict(function, kind or "an exception", text, where, name if known else None)
+    base = harmless_line(error.get("base"), 60)
+    return exception_verdict(function, kind or "an exception", text, where, name if known else None, base)
 
 
 def _numbers(value: object) -> int:

@@ -25,7 +25,7 @@ import torch
 
 from autograder.runner import cheap_forks
 from autograder.runner.frames import Channel, Closed, Decoder, Encoder, FrameError
-from course_utils.checking.student import changed_arguments
+from course_utils.checking.student import builtin_base, changed_arguments
 from course_utils.checking.values import (
     Foreign,
     carries_graph,
@@ -253,6 +253,7 @@ def _error(error: BaseException) -> dict[str, Any]:
     name = getattr(error, "name", None)
     return {
         "type": type(error).__name__[:100],
+        "base": builtin_base(error)[:100],
         "text": text[:1000],
         "line": where,
         "code": line[:200],

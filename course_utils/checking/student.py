@@ -181,14 +181,8 @@ class LocalStudent(Student):
                 result = code(*given, **given_by_name)
             except Unmet as unmet:
                 raise (held or [unmet])[0] from None
-            except NotImplementedError as error:
-                frames = [f for f in traceback.extract_tb(error.__traceback__) if is_student_frame(f.filename)]
-                inside = frames[-1].name if frames else ""
-                raise (held or [nothing_written(what, str(error), inside)])[0] from None
             except Exception as error:
-                if held:
-                    raise held[0] from None
-                raise raised_exception(what, error) from None
+                raise (held or [raised_exception(what, error)])[0] from None
         if held:
             raise held[0]
         record.changed = [] if prop else changed_arguments(code, before, (given, given_by_name))
@@ -220,25 +214,33 @@ def not_defined(function: str) -> Unmet:
     return Unmet(f"{function} is not defined. Run the cell that defines it, and keep its name.", "not defined")
 
 
-def nothing_written(function: str, detail: str = "", inside: str = "") -> Unmet:
+def nothing_written(function: str, inside: str = "") -> Unmet:
     """The verdict where the function, or one `inside` it that it calls, still raises the hand-out's exception."""
-    text = f" ({detail})" if detail else ""
     if inside.isidentifier() and not inside.startswith("__") and inside != function:
-        message = f"Nothing is written in {inside} yet, which {function} calls: it raised NotImplementedError{text}."
+        message = f"Nothing is written in {inside} yet, which {function} calls: it raised NotImplementedError."
     else:
-        message = f"Nothing is written in {function} yet: it raised NotImplementedError{text}."
+        message = f"Nothing is written in {function} yet: it raised NotImplementedError."
     return Unmet(message, "nothing written")
 
 
 def raised_exception(function: str, error: BaseException) -> Unmet:
     """The verdict where the student's function raised an exception: what, and in which of its lines."""
-    where = ""
+    where, text = "", str(error)
+    if isinstance(error, NotImplementedError) and not text:  # PyTorch raises it too, with a text, for what it cannot do
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if is_student_frame(f.filename)]
+        return nothing_written(function, frames[-1].name if frames else "")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if is_student_frame(frame.filename):
             line = (frame.line or "").strip()
             where = f" in line {frame.lineno} of its cell" + (f": `{line}`" if line else "")
             break
-    return exception_verdict(function, type(error).__name__, str(error), where, getattr(error, "name", None))
+    name, base = getattr(error, "name", None), builtin_base(error)
+    return exception_verdict(function, type(error).__name__, text, where, name, base)
+
+
+def builtin_base(error: BaseException) -> str:
+    """The name of the exception of Python that an exception is, or that its class is derived from."""
+    return next(c.__name__ for c in type(error).__mro__ if c.__module__ == "builtins")
 
 
 def is_student_frame(filename: str) -> bool:
@@ -246,8 +248,10 @@ def is_student_frame(filename: str) -> bool:
     return filename.startswith("<") or "ipykernel" in filename or filename.startswith("/submission")
 
 
-def exception_verdict(function: str, kind: str, text: str, where: str, name: str | None = None) -> Unmet:
-    """The verdict for an exception, with the causes that its type suggests."""
+def exception_verdict(
+    function: str, kind: str, text: str, where: str, name: str | None = None, base: str = ""
+) -> Unmet:
+    """The verdict for an exception, with the causes that its type suggests; `base` as `builtin_base` gives it."""
     causes = []
     if kind == "NameError" and name:
         causes.append(
@@ -265,9 +269,13 @@ def exception_verdict(function: str, kind: str, text: str, where: str, name: str
         causes.append("`view` needs contiguous memory; `reshape` works on every tensor.")
     elif kind == "RuntimeError" and ("dtype" in text or "scalar type" in text):
         causes.append("A tensor of another dtype was made inside; give new tensors the input's dtype.")
+    elif kind == "NotImplementedError" and ("not implemented for" in text or "bool tensor" in text):
+        causes.append(
+            "PyTorch does not do this with that dtype; `.to(X.dtype)` makes numbers of what a comparison gave."
+        )
     elif kind == "TypeError" and "argument" in text:
         causes.append("The function is called with the arguments of the exercise's text; compare its signature.")
     elif kind == "RecursionError":
         causes.append("The function calls itself without end.")
     text = text if len(text) <= MAX_REMARK else f"{text[:MAX_REMARK].rsplit(' ', 1)[0]} …"
-    return Unmet(f"{function} raised {kind}{where}: {text}", "exception", causes, exception=kind)
+    return Unmet(f"{function} raised {kind}{where}: {text}", "exception", causes, exception=base or kind)

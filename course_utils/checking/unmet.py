@@ -40,7 +40,7 @@ class Unmet(Exception):
     comparison : Comparison, optional
         For the difference picture.
     exception : str
-        Type of the exception that the student's function raised, where it did.
+        Which of Python's exceptions the student's function raised, where it did, itself or by a class of its own.
     """
 
     message: str

@@ -69,6 +69,7 @@ def test_a_generator_moves_on_and_is_no_changed_argument() -> None:
         (None, "not defined", "f is not defined"),
         (lambda: (_ for _ in ()).throw(NotImplementedError), "nothing written", "Nothing is written in f yet"),
         (lambda: (_ for _ in ()).throw(ValueError("no")), "exception", "f raised ValueError"),
+        (lambda: torch.ones(2) - (torch.ones(2) > 0), "exception", "f raised NotImplementedError"),
         (lambda a, b: a, "exception", "f raised TypeError"),
         (5, "exception", "f raised TypeError"),
         (lambda: torch.ones(2, 3) @ torch.ones(2, 3), "exception", "f raised RuntimeError"),
@@ -86,9 +87,19 @@ CAUSES = {
     "def f(): return torch.ones(2, 3) @ torch.ones(2, 3)": "Two shapes do not fit",
     "def f(): return torch.ones(2, 3).T.view(6)": "`reshape` works on every tensor",
     "def f(): return torch.ones(2) @ torch.ones(2).double()": "give new tensors the input's dtype",
+    "def f(): return torch.ones(2) - (torch.ones(2) > 0)": "`.to(X.dtype)` makes numbers",
     "def f(a): return a": "compare its signature",
     "def f(): return f()": "calls itself without end",
 }
+
+
+class Unknown(ValueError):
+    """As a student may derive it."""
+
+
+def test_an_exception_of_ones_own_counts_as_the_one_it_is_derived_from() -> None:
+    unmet = refusal(student(f=lambda: (_ for _ in ()).throw(Unknown("no"))).f)
+    assert unmet.exception == "ValueError" and "f raised Unknown" in unmet.message
 
 
 @pytest.mark.parametrize("code", CAUSES)
