@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,19 +12,23 @@ from course_utils.checking.draw import Draw, strided
 from course_utils.checking.exercise import Exercise
 from course_utils.checking.expect import Form, Nested, Opaque, expect, unchanged_arguments
 from course_utils.checking.student import Student
+from course_utils.checking.unmet import Unmet
 
 Arguments = Callable[[Draw], tuple[Any, ...] | tuple[tuple[Any, ...], dict[str, Any]]]
+Forms = Sequence[Form | Nested | Opaque]
+Unusual = Callable[[Draw], Iterable[tuple[tuple[Any, ...], Forms]]]
 
 
 def add_contract(
     exercise: Exercise,
     arguments: Arguments,
-    returns: Sequence[Form | Nested | Opaque],
+    returns: Forms,
     *,
     points: float = 0.5,
     visible: bool = True,
     layout: bool = True,
     alone: str = "The function does not change the arguments it is given.",
+    unusual: Unusual = lambda draw: [],
 ) -> None:
     """Add the criteria `keeps_form`, `leaves_arguments_alone` and (hidden) `takes_any_layout` to an exercise.
 
@@ -45,21 +49,34 @@ def add_contract(
         Whether to add the third, which compares results: not where chance has a part in them.
     alone : str
         What the second is about, where not every argument is tried.
+    unusual : callable
+        `unusual(draw)` gives more valid arguments, each with the forms of its results: those of special cases, such
+        as a single example, for which a function may take a way of its own.  Their values, and exceptions, are the
+        business of other criteria.
     """
     kinds = [form for form in returns if not isinstance(form, Opaque)]
     of_their_own = all(form.dtype or (isinstance(form, Form) and form.scalar == "float") for form in kinds)
 
+    def result_of(student: Student, given: tuple[Any, ...], layout: Callable[[Any], Any] = lambda value: value) -> Any:
+        positional, named = given if len(given) == 2 and isinstance(given[1], dict) else (given, {})
+        return student.call(exercise.name, *(layout(a) for a in positional), **{k: layout(v) for k, v in named.items()})
+
+    def leaves_of(result: Any, forms: Forms) -> list[tuple[Form, Any]]:
+        parts = expect(result).parts(*(form.name for form in forms)) if len(forms) > 1 else (result,)
+        return [leaf for form, part in zip(forms, parts, strict=True) for leaf in form.leaves(part)]
+
     def call(
         student: Student, draw: Draw, layout: Callable[[Any], Any] = lambda value: value
     ) -> list[tuple[Form, Any]]:
-        given = arguments(draw)
-        positional, named = given if len(given) == 2 and isinstance(given[1], dict) else (given, {})
-        result = student.call(
-            exercise.name, *(layout(a) for a in positional), **{k: layout(v) for k, v in named.items()}
-        )
-        names = [form.name for form in returns]
-        parts = expect(result).parts(*names) if len(returns) > 1 else (result,)
-        return [leaf for form, part in zip(returns, parts, strict=True) for leaf in form.leaves(part)]
+        return leaves_of(result_of(student, arguments(draw), layout), returns)
+
+    def special_cases(student: Student, draw: Draw) -> Iterator[tuple[Any, Forms]]:
+        for given, forms in unusual(draw):
+            try:
+                yield result_of(student, given), forms
+            except Unmet as unmet:
+                if unmet.kind != "exception":
+                    raise
 
     @exercise.criterion(points=points, contract=True, visible=visible)
     def keeps_form(student: Student, draw: Draw) -> None:
@@ -67,6 +84,9 @@ def add_contract(
         for dtype in (torch.float64, torch.float32):
             draw.dtype = dtype
             for form, value in call(student, draw):
+                form.check(value, dtype)
+        for result, forms in special_cases(student, draw):
+            for form, value in leaves_of(result, forms):
                 form.check(value, dtype)
 
     if of_their_own:  # no float input decides them
@@ -76,6 +96,8 @@ def add_contract(
     def leaves_arguments_alone(student: Student, draw: Draw) -> None:
         for _ in range(3):  # a change may happen to leave the numbers as they were
             call(student, draw)
+            unchanged_arguments(student.calls[-1])
+        for _ in special_cases(student, draw):
             unchanged_arguments(student.calls[-1])
 
     leaves_arguments_alone.__doc__ = alone

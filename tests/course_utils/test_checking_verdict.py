@@ -77,6 +77,38 @@ def test_an_exercise_about_conduct_alone_withholds_nothing() -> None:
     assert set(judged(lambda x: x + 1, only).values()) == {""}
 
 
+def in_place_for_one(x: torch.Tensor) -> torch.Tensor:
+    """Right, but a single number is doubled where it is."""
+    return x.mul_(2) if len(x) == 1 else 2 * x
+
+
+def crash_for_one(x: torch.Tensor) -> torch.Tensor:
+    """Right, but for a single number."""
+    if len(x) == 1:
+        raise RuntimeError("one")
+    return 2 * x
+
+
+@pytest.mark.parametrize(
+    ("function", "fails"),
+    [
+        (lambda x: 2 * x, set()),
+        (lambda x: (2 * x).squeeze(), {"keeps_form"}),
+        (in_place_for_one, {"leaves_arguments_alone"}),
+        (crash_for_one, set()),  # the business of criteria on values
+    ],
+)
+def test_special_cases_have_a_form_and_arguments_too(function: Any, fails: set[str]) -> None:
+    only = Exercise("double")
+    add_contract(
+        only,
+        lambda draw: (draw.normal(4),),
+        [Form("the result", (4,))],
+        unusual=lambda draw: [((draw.normal(1),), [Form("the result for one", (1,))])],
+    )
+    assert {name for name, kind in judged(function, only).items() if kind} == fails
+
+
 @pytest.mark.parametrize(
     ("function", "fails"),
     [
