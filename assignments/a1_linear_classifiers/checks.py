@@ -124,19 +124,49 @@ def svm_problem(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         y = draw.signs(N)  # both classes violate the margin, and no sum of labels that matters is 0
     low, high = torch.tensor([[-3.0, 0.1, 1.1, 2.1], [-0.2, 0.9, 1.9, 4.0]], dtype=draw.dtype)[:, kind]
     margins = low + (high - low) * draw.uniform(0, 1, N)
+    margins[1], margins[2] = 0.999, 1.001  # on either side of the kink
     return w, b, X + ((margins * y - b - X @ w) / (w @ w))[:, None] * w, y
 
 
 def apart_from_mean(result: Any, expected: Tensor, *counts: float, name: str = "the result") -> Tensor:
     """`result` as a tensor, times or divided by one of `counts` where that makes it the expected one.
 
+    Also where the divisor of the mean is one of them less 1.
+
     Whether a mean is taken is a criterion of its own; summing instead should not cost the others too.
     """
     got = expect(result, name).shape(*expected.shape).tensor()
-    for factor in (1.0, *counts, *(1 / count for count in counts)):
+    off_by_one = [count / (count - 1) for count in counts if count > 1]
+    for factor in (1.0, *counts, *(1 / count for count in counts), *off_by_one, *(1 / f for f in off_by_one)):
         if bool((got * factor - expected).norm() <= 1e-3 * expected.norm()):
             return got * factor
     return got
+
+
+def special_problems(draw: Draw, *results: str) -> list[tuple[tuple[Any, ...], list[Form]]]:
+    """Arguments X, y, W, b, λ for criteria on form: one example, one feature, λ = 0; with the forms of the results.
+
+    Of two results one has the form of W and the other one that of b; a single one is a number.
+    """
+    cases = []
+    for what, shape, lam in (
+        ("one example", (1, 4, 3), 0.0),
+        ("one feature", (9, 1, 2), 0.1),
+        ("λ = 0", (9, 4, 3), 0.0),
+    ):
+        shapes = [shape[1:], shape[2:]] if len(results) == 2 else [()]
+        forms = [Form(f"{name} for {what}", of) for name, of in zip(results, shapes, strict=True)]
+        cases.append(((*problem(draw, shape), lam), forms))
+    return cases
+
+
+def special_scores(draw: Draw) -> list[tuple[tuple[Any, ...], list[Form]]]:
+    """Arguments of a loss of scores for criteria on form: one example, and two classes."""
+    one, two = draw.normal(1, 4), draw.normal(9, 2)
+    return [
+        ((one, draw.integers(0, 4, 1)), [Form("the loss of one example")]),
+        ((two, labels(draw, 9, 2)), [Form("the loss for two classes")]),
+    ]
 
 
 Slips = dict[str, Tensor]
@@ -202,6 +232,14 @@ add_contract(
     standardizer,
     lambda draw: (draw.normal(9, 4),),
     [Form("mean", (4,)), Form("std", (4,))],
+    unusual=lambda draw: [
+        ((draw.normal(1, 4),), [Form("mean of one example", (4,)), Form("std of one example", (4,))]),
+        ((draw.normal(9, 1),), [Form("mean of one feature", (1,)), Form("std of one feature", (1,))]),
+        (
+            (torch.cat([draw.normal(9, 3), draw.normal(1, 2).expand(9, -1)], 1),),
+            [Form("mean with constant features", (5,)), Form("std with constant features", (5,))],
+        ),
+    ],
 )
 
 
@@ -222,7 +260,8 @@ def scales(student: Student, draw: Draw) -> None:
     """A set standardised by its own statistics has standard deviation 1 in every feature."""
     X = features(draw)
     result = finite(student.standardize(X, X.mean(0), X.std(0, correction=0)), *X.shape)
-    expect(result.std(0, correction=0), "the result's standard deviation").close_to(torch.ones_like(X[0]))
+    # Loose, as in the next criterion: a tiny number added to std is the business of another one.
+    expect(result.std(0, correction=0), "the result's standard deviation").close_to(torch.ones_like(X[0]), rtol=1e-4)
 
 
 @standardize.criterion(points=1)
@@ -230,15 +269,21 @@ def given_statistics(student: Student, draw: Draw) -> None:
     """The statistics given are used, whatever those of the set are: validation and test sets get the training set's."""
     X = features(draw)
     mean, std = draw.uniform(-9, 9, X.shape[1]), draw.uniform(0.5, 5, X.shape[1])
+    std[0] = 1.0  # a feature with this std is no special case
+    X[1], X[2, 0] = mean + 1000 * std, 0.0  # nor is an example far from the mean, or an entry of 0
     for part in (X, X[:1]):
         expected = torch.stack([torch.stack([(x[j] - mean[j]) / std[j] for j in range(len(x))]) for x in part])
-        expect(student.standardize(part, mean, std)).close_to(expected)
+        expect(student.standardize(part, mean, std)).close_to(expected, rtol=1e-4)
 
 
 add_contract(
     standardize,
     lambda draw: (draw.normal(9, 4), draw.normal(4), draw.uniform(0.5, 2, 4)),
     [Form("the result", (9, 4))],
+    unusual=lambda draw: [
+        ((draw.normal(1, 4), draw.normal(4), draw.uniform(0.5, 2, 4)), [Form("the result for one example", (1, 4))]),
+        ((draw.normal(9, 1), draw.normal(1), draw.uniform(0.5, 2, 1)), [Form("the result for one feature", (9, 1))]),
+    ],
 )
 
 
@@ -268,19 +313,21 @@ def add_cost_criteria(exercise: Exercise, problem: Call, call: Call) -> None:
     def regulariser(student: Student, draw: Draw) -> None:
         """λ adds λ ΣW² to the loss, however many examples there are (b = 0 here)."""
         X, y, W, b = problem(draw)
-        lam, zero = draw.number(0.1, 0.5), torch.zeros_like(b)
-        loss, penalty = scalar(call(student, X, y, W, zero, 0.0)), lam * sum(v**2 for v in W.flatten())
-        cost = call(student, X, y, W, zero, lam)
+        zero, squares = torch.zeros_like(b), sum(v**2 for v in W.flatten())
+        loss = scalar(call(student, X, y, W, zero, 0.0))
+        for lam in (draw.number(0.1, 0.5), 1e-4, 3.0):
 
-        def slips() -> Slips:
-            return {
-                "The regulariser is λ times the norm of W; the sum of squares is the norm squared.": loss
-                + lam * W.norm(),
-                "The regulariser has the mean of the squares; their sum is asked.": loss + penalty / W.numel(),
-                "The regulariser sums the magnitudes |W|; it sums the squares.": loss + lam * W.abs().sum(),
-            }
+            def slips(lam: float = lam) -> Slips:
+                return {
+                    "The regulariser is λ times the norm of W; the sum of squares is the norm squared.": loss
+                    + lam * W.norm(),
+                    "The regulariser has the mean of the squares; their sum is asked.": loss
+                    + lam * squares / W.numel(),
+                    "The regulariser sums the magnitudes |W|; it sums the squares.": loss + lam * W.abs().sum(),
+                }
 
-        expect(cost, "the cost").close_to(loss + penalty, penalty=penalty, sizes={"N": len(X)}, slips=slips)
+            hints = {"penalty": lam * squares, "sizes": {"N": len(X)}, "slips": slips}
+            expect(call(student, X, y, W, zero, lam), "the cost").close_to(loss + lam * squares, **hints)
 
     @exercise.criterion(points=0.5, contract=True)
     def bias_is_not_regularised(student: Student, draw: Draw) -> None:
@@ -324,7 +371,7 @@ def add_gradient_criteria(
 
     def counts(X: Tensor, b: Tensor) -> tuple[int, ...]:
         N, K = len(X), b.numel()
-        return (N, K, N * K) if mean_over_classes else (N,)
+        return (N, X.shape[1], K, N * K) if mean_over_classes else (N, X.shape[1])
 
     def gradient_of_W_is_wrong(student: Student, draw: Draw) -> bool:
         X, y, W, b = (problem_of_W or problem)(draw)
@@ -358,11 +405,11 @@ def add_gradient_criteria(
     def regulariser(student: Student, draw: Draw) -> None:
         """λ adds 2λW to the gradient of W, however many examples there are."""
         X, y, W, b = problem(draw)
-        lam = draw.number(0.1, 0.5)
         without, _ = expect(call(student, X, y, W, b, 0.0)).parts("grad_W", "grad_b")
-        grad_W, _ = expect(call(student, X, y, W, b, lam)).parts("grad_W", "grad_b")
         without = finite(without, *W.shape, name="grad_W")
-        expect(grad_W, "grad_W").close_to(without + 2 * lam * W, regularised=W, lam=lam)
+        for lam in (draw.number(0.1, 0.5), 1e-4, 3.0):
+            grad_W, _ = expect(call(student, X, y, W, b, lam)).parts("grad_W", "grad_b")
+            expect(grad_W, "grad_W").close_to(without + 2 * lam * W, regularised=W, lam=lam)
 
     @exercise.criterion(points=0.5, contract=True)
     def bias_is_not_regularised(student: Student, draw: Draw) -> None:
@@ -397,6 +444,12 @@ def svm_as_problem(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return X, y, w, b
 
 
+def special_svm_problems(draw: Draw) -> list[tuple[str, tuple[Any, ...]]]:
+    """Arguments w, b, X, y, λ for criteria on form: one example, one feature, λ = 0."""
+    cases = (("one example", 1, 4, 0.1), ("one feature", 9, 1, 0.1), ("λ = 0", 9, 4, 0.0))
+    return [(what, (draw.normal(d), draw.normal(), draw.normal(N, d), draw.signs(N), lam)) for what, N, d, lam in cases]
+
+
 def binary_hinge(X: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """The mean hinge loss, one example at a time."""
     return torch.stack([F.relu(1 - label * (w.dot(x) + b)) for x, label in zip(X, y, strict=True)]).mean()
@@ -421,8 +474,9 @@ binary_svm_cost = Exercise("binary_svm_cost", forbidden=FORBIDDEN)
 @binary_svm_cost.criterion(points=1)
 def hinge_loss(student: Student, draw: Draw) -> None:
     """The hinge loss max(0, 1 − y(w·x + b)) of the examples (λ = 0; as a mean or as a sum)."""
-    for _ in range(2):
+    for scale in (1.0, 30.0):  # with the larger one some margins are violated by far
         w, b, X, y = svm_problem(draw)
+        w, b = scale * w, scale * b
         expected = binary_hinge(X, y, w, b)
         loss = apart_from_mean(student.binary_svm_cost(w, b, X, y, 0.0), expected, len(X))
         expect(loss, "the loss").close_to(expected, slips=partial(hinge_slips, X, y, w, b))
@@ -435,6 +489,10 @@ add_contract(
     binary_svm_cost,
     lambda draw: (draw.normal(4), draw.normal(), draw.normal(9, 4), draw.signs(9), 0.1),
     [Form("the cost", (), scalar="tensor")],
+    unusual=lambda draw: [
+        (arguments, [Form(f"the cost for {what}", (), scalar="tensor")])
+        for what, arguments in special_svm_problems(draw)
+    ],
 )
 
 
@@ -482,6 +540,10 @@ add_contract(
     binary_svm_gradients,
     lambda draw: (draw.normal(4), draw.normal(), draw.normal(9, 4), draw.signs(9), 0.1),
     [Form("grad_w", (4,)), Form("grad_b")],
+    unusual=lambda draw: [
+        (arguments, [Form(f"grad_w for {what}", tuple(arguments[0].shape)), Form(f"grad_b for {what}")])
+        for what, arguments in special_svm_problems(draw)
+    ],
 )
 
 
@@ -494,6 +556,7 @@ linear_scores = Exercise("linear_scores", forbidden=FORBIDDEN)
 def weighted_sums(student: Student, draw: Draw) -> None:
     """Score k of an example is the sum of its features, weighted by column k of W (b = 0 here)."""
     X, _, W, b = problem(draw)
+    X[0] = 1000 * X[0]  # scores may be large
     expected = torch.stack([torch.stack([sum(x * column) for column in W.T]) for x in X])
     expect(student.linear_scores(X, W, torch.zeros_like(b))).close_to(expected)
 
@@ -512,6 +575,10 @@ add_contract(
     linear_scores,
     lambda draw: (draw.normal(9, 4), draw.normal(4, 3), draw.normal(3)),
     [Form("the result", (9, 3))],
+    unusual=lambda draw: [
+        ((draw.normal(1, 4), draw.normal(4, 3), draw.normal(3)), [Form("the result for one example", (1, 3))]),
+        ((draw.normal(9, 1), draw.normal(1, 2), draw.normal(2)), [Form("the result for one feature", (9, 2))]),
+    ],
 )
 
 
@@ -550,8 +617,10 @@ def ratio_slips(scores: Tensor) -> Slips:
 def follows_the_exponentials(student: Student, draw: Draw) -> None:
     """Within a row the probabilities are in the ratio of the exponentials of the scores."""
     N, _, K = sizes(draw)
-    for _ in range(2):
+    for ties in (False, True):
         scores = draw.normal(N, K)
+        if ties:  # scores that are equal, all of a row's or only the largest ones
+            scores[0], scores[1, :2] = scores[0, 0], scores[1].max()
         probs = expect(student.softmax(scores)).shape(N, K).tensor()
         ratio, slips = torch.exp(scores - scores[:, :1]), partial(ratio_slips, scores)
         expect(probs / probs[:, :1], "the ratio p[i, k] / p[i, 0]").close_to(ratio, slips=slips)
@@ -592,7 +661,15 @@ def no_overflow(student: Student, draw: Draw) -> None:
     larger_scores_win(student, scores, usual)
 
 
-add_contract(softmax, lambda draw: (draw.normal(5, 3),), [Form("the result", (5, 3))])
+add_contract(
+    softmax,
+    lambda draw: (draw.normal(5, 3),),
+    [Form("the result", (5, 3))],
+    unusual=lambda draw: [
+        ((draw.normal(1, 3),), [Form("the result for one row", (1, 3))]),
+        ((draw.normal(5, 2),), [Form("the result for two classes", (5, 2))]),
+    ],
+)
 
 
 cross_entropy = Exercise("cross_entropy", forbidden=FORBIDDEN)
@@ -616,8 +693,10 @@ def cross_entropy_slips(scores: Tensor, y: Tensor) -> Slips:
 def minus_log_probability(student: Student, draw: Draw) -> None:
     """The loss is −log p of the true class, p being the softmax of the scores (as a mean or as a sum)."""
     N, _, K = sizes(draw)
-    for _ in range(2):
+    for ties in (False, True):
         scores, y = draw.normal(N, K, scale=2), labels(draw, N, K)
+        if ties:  # scores that are equal, all of a row's or only the largest ones
+            scores[0], scores[1, :2] = scores[0, 0], scores[1].max()
         probs = torch.exp(scores) / torch.exp(scores).sum(1, keepdim=True)
         expected = -torch.stack([torch.log(p[label]) for p, label in zip(probs, y, strict=True)]).mean()
         loss = apart_from_mean(student.cross_entropy(scores, y), expected, N)
@@ -666,6 +745,7 @@ add_contract(
     cross_entropy,
     lambda draw: (draw.normal(9, 4), labels(draw, 9, 4)),
     [Form("the loss")],
+    unusual=special_scores,
 )
 
 
@@ -695,6 +775,7 @@ add_contract(
     cost,
     lambda draw: (*problem(draw, (9, 4, 3)), 0.1),
     [Form("the cost")],
+    unusual=lambda draw: special_problems(draw, "the cost"),
 )
 
 
@@ -704,6 +785,7 @@ accuracy = Exercise("accuracy", forbidden=FORBIDDEN)
 def partly_right(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
     """A classifier that is right on a known share of the examples, its bias zero: X, y, W, b, share."""
     X, y, W, b = problem(draw)
+    W = W * torch.logspace(-0.6, 0.6, W.shape[1], dtype=W.dtype)  # templates of different lengths
     order = (X @ W).argsort(1)  # from the smallest score to the largest
     right = draw.integer(3, 6)
     place = draw.permutation(len(X))
@@ -799,6 +881,7 @@ add_contract(
     cross_entropy_gradients,
     lambda draw: (*problem(draw, (9, 4, 3)), 0.1),
     [Form("grad_W", (4, 3)), Form("grad_b", (3,))],
+    unusual=lambda draw: special_problems(draw, "grad_W", "grad_b"),
 )
 
 
@@ -834,8 +917,12 @@ def multiclass_hinge_slips(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Slips:
 @multiclass_hinge.criterion(points=1)
 def violated_margins(student: Student, draw: Draw) -> None:
     """Every wrong class adds max(0, s_k − s_y + 1) (as a mean or as a sum over examples)."""
-    for _ in range(2):
+    for ties in (False, True):
         X, y, W, b = hinge_problem(draw)
+        if ties:  # all scores of an example are equal, or those of its class and of one more
+            X, W, b = X @ W + b, torch.eye(len(b), dtype=X.dtype), torch.zeros_like(b)
+            X[0], X[1, (y[1] + 1) % len(b)] = X[0, 0], X[1, y[1]]
+            X[2] = 100 * X[2]  # and a margin may be violated by far
         expected = hinge_of(X, y, W, b)
         # A constant added to every loss is the business of another criterion.
         constant = scalar(student.multiclass_hinge(*well_separated(draw, len(X), len(b))))
@@ -869,6 +956,7 @@ add_contract(
     multiclass_hinge,
     lambda draw: (draw.normal(9, 4), labels(draw, 9, 4)),
     [Form("the loss")],
+    unusual=special_scores,
 )
 
 
@@ -897,8 +985,10 @@ multiclass_hinge_gradients = Exercise("multiclass_hinge_gradients", forbidden=FO
 @multiclass_hinge_gradients.criterion(points=1)
 def columns_of_wrong_classes(student: Student, draw: Draw) -> None:
     """The gradient of the columns of W that belong to wrong classes (λ = 0; as a mean or as a sum)."""
-    for _ in range(2):
+    for trained in (True, True, False):
         X, y, W, b = hinge_problem(draw, one_class=True)  # every example belongs to the last class
+        if not trained:  # all scores are equal, so every margin is violated
+            W, b = torch.zeros_like(W), torch.zeros_like(b)
         expected, _ = gradients_by_autograd(hinge_of, X, y, W, b)
         grad_W, _ = expect(student.multiclass_hinge_gradients(X, y, W, b, 0.0)).parts("grad_W", "grad_b")
         grad_W = expect(grad_W, "grad_W").shape(*W.shape).tensor()[:, :-1]
@@ -931,6 +1021,7 @@ add_contract(
     multiclass_hinge_gradients,
     lambda draw: (*problem(draw, (9, 4, 3)), 0.1),
     [Form("grad_W", (4, 3)), Form("grad_b", (3,))],
+    unusual=lambda draw: special_problems(draw, "grad_W", "grad_b"),
 )
 
 
@@ -1121,19 +1212,30 @@ def new_order_every_epoch(student: Student, draw: Draw) -> None:
         expect(after).all(still < 0.75 * training.N, "neighbours stay neighbours: the order is not shuffled")
 
 
+def one_step(student: Student, draw: Draw, N: int) -> tuple[Training, tuple[Tensor, Tensor]]:
+    """A training of one batch with all examples, and the student's W and b after it.
+
+    One epoch too few is the business of number_of_epochs: where one gives no step, it is asked of two.
+    """
+    for epochs in (1, 2):
+        training = Training(draw, N=N, batch_size=N, epochs=epochs)
+        result = training.run(student)
+        if training.calls:
+            break
+    return training, result
+
+
 @minibatch_gd.criterion(points=0.5)
 def step_of_W(student: Student, draw: Draw) -> None:
     """A step moves W by −lr times its gradient, and the new W is returned."""
-    training = Training(draw, N=9, batch_size=9, epochs=1)
-    W, _ = training.run(student)
+    training, (W, _) = one_step(student, draw, 9)
     expect(W, "W").close_to(training.after()[0], because="one batch with all examples, so one step")
 
 
 @minibatch_gd.criterion(points=0.5)
 def step_of_b(student: Student, draw: Draw) -> None:
     """A step moves b by −lr times its gradient, and the new b is returned."""
-    training = Training(draw, N=9, batch_size=9, epochs=1)
-    _, b = training.run(student)
+    training, (_, b) = one_step(student, draw, 9)
     expect(b, "b").close_to(training.after()[1], because="one batch with all examples, so one step")
 
 
@@ -1141,9 +1243,10 @@ def step_of_b(student: Student, draw: Draw) -> None:
 def steps_build_on_each_other(student: Student, draw: Draw) -> None:
     """Each step starts from where the one before ended, and the last one's result is returned."""
     # A step of the wrong size is the business of other criteria: one step tells how long yours are.
-    training = whole_batches(draw, epochs=2)
-    one = Training(draw, N=training.batch_size, batch_size=training.batch_size, epochs=1)
-    taken = list(zip(one.run(student), one.after(), (one.W, one.b), strict=True))
+    size = draw.integer(4, 6)
+    training = Training(draw, N=6 * size + 1, batch_size=size, epochs=2)  # a short last batch is a step like any other
+    one, result = one_step(student, draw, size)
+    taken = list(zip(result, one.after(), (one.W, one.b), strict=True))
     expect(one.calls).all(all(bool((right != start).any()) for _, right, start in taken), "gradients got no examples")
     size_W, size_b = (
         float(((got - start) * (right - start)).sum() / (right - start).norm() ** 2) for got, right, start in taken
@@ -1168,18 +1271,29 @@ def lambda_is_handed_on(student: Student, draw: Draw) -> None:
         expect(call).all(by_position, f"gradients got {call['positional']} arguments by position, not 5")
 
 
-def training_arguments(draw: Draw) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def training_arguments(
+    draw: Draw, shape: tuple[int, int, int] = (9, 4, 3), epochs: int = 1
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Valid arguments of `minibatch_gd`: those by position, and those by name."""
-    answer = draw.normal(4, 3), draw.normal(3)
+    answer = draw.normal(*shape[1:]), draw.normal(shape[2])
 
     def gradients(X: Tensor, y: Tensor, W: Tensor, b: Tensor, lam: float = 0.0) -> tuple[Tensor, Tensor]:
         return X.sum() * answer[0], X.sum() * answer[1]
 
-    named = {"lam": 0.1, "lr": 0.01, "batch_size": 4, "epochs": 1, "generator": draw.generator()}
-    return (*problem(draw, (9, 4, 3)), gradients), named
+    named = {"lam": 0.1, "lr": 0.01, "batch_size": 4, "epochs": epochs, "generator": draw.generator()}
+    return (*problem(draw, shape), gradients), named
 
 
-add_contract(minibatch_gd, training_arguments, [Form("W", (4, 3)), Form("b", (3,))])
+add_contract(
+    minibatch_gd,
+    training_arguments,
+    [Form("W", (4, 3)), Form("b", (3,))],
+    unusual=lambda draw: [
+        (training_arguments(draw, (1, 4, 3)), [Form("W from one example", (4, 3)), Form("b from one example", (3,))]),
+        (training_arguments(draw, (9, 1, 2)), [Form("W of one feature", (1, 2)), Form("b of two classes", (2,))]),
+        (training_arguments(draw, epochs=0), [Form("W after no epoch", (4, 3)), Form("b after no epoch", (3,))]),
+    ],
+)
 
 
 # --- Bonus: binary cross-entropy -------------------------------------------------------------------------------------
@@ -1261,7 +1375,12 @@ def right_for_large_scores(student: Student, draw: Draw) -> None:
         expect(loss, f"the loss for scores around {size} and −{size}").close_to(expected)
 
 
-add_contract(binary_cross_entropy, lambda draw: (draw.normal(9, 4), labels(draw, 9, 4)), [Form("the loss")])
+add_contract(
+    binary_cross_entropy,
+    lambda draw: (draw.normal(9, 4), labels(draw, 9, 4)),
+    [Form("the loss")],
+    unusual=special_scores,
+)
 
 
 binary_cross_entropy_gradients = Exercise("binary_cross_entropy_gradients", bonus=True, forbidden=FORBIDDEN)
@@ -1305,6 +1424,7 @@ add_contract(
     binary_cross_entropy_gradients,
     lambda draw: (*problem(draw, (9, 4, 3)), 0.1),
     [Form("grad_W", (4, 3)), Form("grad_b", (3,))],
+    unusual=lambda draw: special_problems(draw, "grad_W", "grad_b"),
 )
 
 
@@ -1350,20 +1470,21 @@ def each_image_has_its_own_draw(student: Student, draw: Draw) -> None:
 @random_horizontal_flip.criterion(points=1)
 def p_is_the_probability(student: Student, draw: Draw) -> None:
     """About p of all images are flipped; with p = 0 none is, with p = 1 all are."""
-    images, generator = random_images(draw, 300).to(torch.uint8), draw.generator()
-    for p in (0.0, 1.0, draw.number(0.12, 0.2), draw.number(0.8, 0.88)):
+    images, generator = random_images(draw, 800).to(torch.uint8), draw.generator()
+    for p in (0.0, 1.0, draw.number(0.165, 0.195), draw.number(0.865, 0.895)):
         certain = p in (0.0, 1.0)
         batches = [flipped(student, images[:40] if certain else images, p, generator) for _ in range(2)]
-        # One draw for a whole batch is asked by another criterion; here that is 30 draws instead of 600.
+        # One draw for a whole batch is asked by another criterion; here that is 30 draws instead of 1,600.
         together = all(bool(which.all()) or not bool(which.any()) for which in batches)
         if together and not certain:
             batches += [flipped(student, images[:2], p, generator) for _ in range(28)]
             batches = [which[:2] for which in batches]
         share = torch.cat(batches).double().mean().item()
-        # Chance alone takes a right solution this far off once in 10¹⁰ times (Chernoff's bound).
-        close = share == p if certain else abs(share - p) < (0.45 if together else 0.12)
+        together = together and 0 < share < 1
+        # Chance alone takes a right solution this far off once in 10⁸ times (six standard deviations).
+        close = share == p if certain else abs(share - p) < (0.45 if together else 0.06)
         # Always the very same images: that is asked by another criterion.
-        always = not certain and len({tuple(which.tolist()) for which in batches}) == 1
+        always = 0 < share < 1 and len({tuple(which.tolist()) for which in batches}) == 1
         expect(share).all(close or always, f"p = {p:.2f}, but {share:.2f} of the images are flipped")
 
 
@@ -1371,4 +1492,9 @@ add_contract(
     random_horizontal_flip,
     lambda draw: (random_images(draw, 6), 1.0, draw.generator()),
     [Form("the result", (6, 3, 32, 32))],
+    unusual=lambda draw: [
+        ((random_images(draw, 1), 1.0, draw.generator()), [Form("the result for one image", (1, 3, 32, 32))]),
+        ((random_images(draw, 6), 0.0, draw.generator()), [Form("the result for p = 0", (6, 3, 32, 32))]),
+        ((random_images(draw, 6), 0.5, draw.generator()), [Form("the result for p = 0.5", (6, 3, 32, 32))]),
+    ],
 )

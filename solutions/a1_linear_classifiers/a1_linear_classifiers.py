@@ -55,7 +55,8 @@
 #    are not contiguous in memory (where `reshape` works and `view` does not).
 # 4. Where chance is needed it comes from the argument `generator` and from nowhere else: `torch.randperm(n,
 #    generator=generator)`, `torch.rand(n, generator=generator)`. The same state of the generator must give the same
-#    result.
+#    result. Draw from `generator` itself, not from a copy: every draw moves it on, so that the next call with it gives
+#    something new.
 # 5. Two results are returned as a pair, `return grad_W, grad_b`. A shape `()` means a 0-d tensor, which is what
 #    `.mean()` and `.sum()` return; a Python float is accepted in its place.
 # 6. It uses its arguments, imports and functions. Variables of the experiments do not exist when your work is graded.

@@ -48,6 +48,10 @@ from assignments.a1_linear_classifiers.checks import (
 )
 from course_utils.checking import Draw, Exercise, Student, add_precision, expect, finite, scalar
 
+FROM_ELSEWHERE = (
+    " the second time, from the same state of `generator`: some of the chance comes from elsewhere, such as PyTorch's "
+    "or NumPy's global state"
+)
 LARGE = 690.0  # exp(690) and exp(−690) are still numbers, exp(2 · 690) is not
 
 # --- Criteria that several exercises share ---------------------------------------------------------------------------
@@ -288,10 +292,12 @@ add_precision(
 
 @accuracy.criterion(points=0.5)
 def all_right_and_none_right(student: Student, draw: Draw) -> None:
-    """All right is 1 and none right is 0, also for a single example."""
-    X, _, W, b, _ = partly_right(draw)
-    order = (X @ W).argsort(1)
-    for N in (len(X), 1):
+    """All right is 1 and none right is 0: for one example, and for scores that are large, small or all negative."""
+    X, _, usual, _, _ = partly_right(draw)
+    order = (X @ usual).argsort(1)
+    cases = ((len(X), 1.0, 0.0), (1, 1.0, 0.0), (len(X), 1000.0, 0.0), (len(X), 1e-9, 0.0), (len(X), 1.0, -100.0))
+    for N, scale, shift in cases:
+        W, b = scale * usual, torch.full_like(usual[0], shift)
         all_right, none_right = order[:N, -1].clone(), order[:N, -2].clone()
         expect(student.accuracy(X[:N], all_right, W, b), "the accuracy where all are right").close_to(1.0)
         none = student.accuracy(X[:N], none_right, W, b)
@@ -379,7 +385,7 @@ def same_state_same_result(student: Student, draw: Draw) -> None:
     first = training.run(student, torch.Generator().manual_seed(seed))
     order, training.calls = training.used, []
     second = training.run(student, torch.Generator().manual_seed(seed))
-    expect(training.used, "the order of the examples").equal(order)
+    expect(training.used).all(torch.equal(training.used, order), f"the examples come in another order{FROM_ELSEWHERE}")
     for name, one, two in zip("Wb", first, second, strict=True):
         expect(two, name).close_to(one)
 
@@ -398,12 +404,16 @@ def generator_decides(student: Student, draw: Draw) -> None:
     shuffled = orders[0] != sorted(orders[0])  # whether there is any randomness is asked by new_order_every_epoch
     changes = orders[0] != orders[1] and orders[0] != orders[2]
     expect(orders).all(changes or not shuffled, "the order is the same for generators of different states")
+    training.calls = []
+    training.run(student, moved_on)
+    text = "a second call with the same generator, which should have moved on, has the same order"
+    expect(orders).all(training.used.tolist() != orders[2] or not (shuffled and changes), text)
 
 
 @minibatch_gd.criterion(points=0.5)
 def batches_of_one(student: Student, draw: Draw) -> None:
     """Batches of a single example are batches too."""
-    training = Training(draw, N=draw.integer(5, 9), batch_size=1, epochs=1)
+    training = Training(draw, N=draw.integer(5, 9), batch_size=1, epochs=2)
     training.run(student)
     training.expect_sizes(*[1] * training.N)
 
@@ -476,26 +486,36 @@ def same_state_same_flips(student: Student, draw: Draw) -> None:
     """The same state of `generator` flips the same images."""
     images, seed = random_images(draw, 32).float(), draw.integer(0, 2**31)
     first, second = (flipped(student, images, 0.5, torch.Generator().manual_seed(seed)) for _ in range(2))
-    expect(second, "which images are flipped").equal(first)
+    expect(second).all(torch.equal(second, first), f"other images are flipped{FROM_ELSEWHERE}")
 
 
 @random_horizontal_flip.criterion(points=1, name="generator_decides")
 def generator_decides_on_flips(student: Student, draw: Draw) -> None:
     """Another state of `generator` flips other images."""
     images, seed = random_images(draw, 4).float(), draw.integer(0, 2**31)
-    patterns = set()
+    patterns, again = set(), set()
     for moved_on in range(12):
         generator = torch.Generator().manual_seed(seed)
         torch.rand(5 * moved_on, generator=generator)
         patterns.add(tuple(flipped(student, images, 0.5, generator).tolist()))
     expect(images).all(len(patterns) > 1, "the same images are flipped for generators of different states")
+    for _ in range(12):
+        again.add(tuple(flipped(student, images, 0.5, generator).tolist()))
+    text = "further calls with the same generator, which should have moved on, flip the same images"
+    expect(images).all(len(again) > 1, text)
 
 
 @random_horizontal_flip.criterion(points=0.5, contract=True)
 def number_of_flips_varies(student: Student, draw: Draw) -> None:
-    """How many images are flipped is left to chance, since each has its own draw."""
+    """How many images are flipped is left to chance, since each has its own draw, whatever its neighbour gets."""
     images, generator = random_images(draw, 8).float(), draw.generator()
-    patterns = {tuple(flipped(student, images, 0.5, generator).tolist()) for _ in range(12)}
-    varies = len({sum(pattern) for pattern in patterns}) > 1
-    # Always the very same images: that is asked by generator_decides.
-    expect(images).all(varies or len(patterns) == 1, "the number of flipped images is always the same")
+    which = torch.stack([flipped(student, images, 0.5, generator) for _ in range(12)])  # (calls, images)
+    if bool((which == which[0]).all()):
+        return  # always the very same images: that is asked by generator_decides
+    expect(images).all(len(set(which.sum(1).tolist())) > 1, "the number of flipped images is always the same")
+    near = [bool(flipped(student, images[:1], p, generator)) for p in (0.999, 0.001) for _ in range(3)]
+    expect(images).all(any(near), "in a batch of one image it is never flipped")
+    if bool((which == which[:, :1]).all()):
+        return  # all or none: that is asked by each_image_has_its_own_draw
+    for one, other in ((which[:, ::2], which[:, 1::2]), (which[:, :4], which[:, 4:])):
+        expect(images).all(not torch.equal(one, other), "two images are always flipped together: they share a draw")

@@ -122,6 +122,17 @@ def std_in_float32(X):
 
 
 @mistake(
+    "standardizer",
+    caught_by="leaves_arguments_alone",
+    says="Features without spread are set to 0 in the caller's X. Work on a `.clone()`, or leave X as it is.",
+)
+def constant_features_cleared(X):
+    mean, std, constant = X.mean(0), X.std(0, correction=0), (X[0] == X).all(0)
+    X[:, constant] = 0.0
+    return mean, torch.where(constant, torch.ones_like(std), std)
+
+
+@mistake(
     "standardize",
     caught_by="given_statistics",
     says="The set is standardised by its own statistics. Use the mean and std that are given: validation and test "
@@ -162,6 +173,33 @@ def standardized_in_place(X, mean, std):
 
 
 # --- Binary SVM ------------------------------------------------------------------------------------------------------
+
+
+@mistake(
+    "standardize",
+    caught_by="given_statistics",
+    says="Features with std 1 are taken for constant ones and left as they are, so their mean stays.",
+)
+def features_of_std_one_skipped(X, mean, std):
+    return torch.where(std == 1, X, (X - mean) / std)
+
+
+@mistake(
+    "standardize",
+    caught_by="keeps_form",
+    says="`squeeze()` drops the axis of a single example, or of a single feature.",
+)
+def standardised_and_squeezed(X, mean, std):
+    return ((X - mean) / std).squeeze()
+
+
+@mistake(
+    "standardize",
+    caught_by="small_std_is_used_as_it_is",
+    says="A small number is added to std. Only features with std 0 would need it, and `standardizer` gives them 1.",
+)
+def hundred_thousandth_added_to_std(X, mean, std):
+    return (X - mean) / (std + 1e-5)
 
 
 @mistake(
@@ -348,7 +386,7 @@ def bias_subtracted(X, W, b):
 
 @mistake(
     "linear_scores",
-    caught_by="smallest_sizes",
+    caught_by=("keeps_form", "smallest_sizes"),
     says="`+=` adds b, but `squeeze()` drops the axis of a single example, a single feature or a single class.",
 )
 def scores_squeezed(X, W, b):
@@ -681,6 +719,15 @@ def _probabilities_minus_targets(X, y, W, b):
 
 
 @mistake(
+    "accuracy",
+    caught_by="all_right_and_none_right",
+    says="The scores' exponentials are compared. Large ones overflow to the same infinity; the scores will do.",
+)
+def largest_exponential(X, y, W, b):
+    return (torch.exp(X @ W + b).argmax(1) == y).double().mean().item()
+
+
+@mistake(
     "cross_entropy_gradients",
     caught_by="mean_over_examples",
     says="The gradients are not divided by N, though the cost is a mean over the examples.",
@@ -897,6 +944,17 @@ def _hinge_gradient_of_scores(X, y, W, b, margin=1.0):
 
 
 @mistake(
+    "multiclass_hinge",
+    caught_by="violated_margins",
+    says="The true class is left out by its violation of 1. A wrong class with the same score has 1 too, and counts.",
+)
+def violations_of_one_left_out(scores, y):
+    violations = torch.clamp(scores - scores[torch.arange(len(y)), y][:, None] + 1, min=0)
+    violations[violations == 1] = 0
+    return violations.sum(1).mean()
+
+
+@mistake(
     "multiclass_hinge_gradients",
     caught_by="column_of_the_true_class",
     says="The true class gets −1 for an example, whatever the number of violated margins; it gets −1 for each.",
@@ -1008,6 +1066,21 @@ def violations_for_their_derivative(X, y, W, b, lam):
 
 
 # --- Mini-batch gradient descent -------------------------------------------------------------------------------------
+
+
+@mistake(
+    "multiclass_hinge_gradients",
+    caught_by="columns_of_wrong_classes",
+    says="The true class is left out by its score. A wrong class with the same score, as before training, counts.",
+)
+def equal_scores_left_out(X, y, W, b, lam):
+    n = torch.arange(len(y))
+    scores = X @ W + b
+    own = scores[n, y][:, None]
+    G = ((scores - own + 1 > 0) & (scores != own)).to(scores.dtype)
+    G[n, y] = -G.sum(1)
+    G /= len(y)
+    return X.T @ G + 2 * lam * W, G.sum(0)
 
 
 @mistake(
@@ -1322,6 +1395,49 @@ def _bce_terms(scores, y):
 
 
 @mistake(
+    "minibatch_gd",
+    caught_by="generator_decides",
+    says="The generator is copied before it is drawn from, so it never moves on, and every further call has the same "
+    "order. Draw from `generator` itself.",
+)
+def copied_generator(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    own = torch.Generator()
+    own.set_state(generator.get_state())
+    for _ in range(epochs):
+        for batch in torch.randperm(len(X), generator=own).split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="steps_build_on_each_other",
+    says="The step of a short batch is made shorter. Its gradient is a mean already, so every step has the same lr.",
+)
+def shorter_step_of_the_short_batch(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        for batch in torch.randperm(len(X), generator=generator).split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            step = lr * len(batch) / min(batch_size, len(X))
+            W, b = W - step * grad_W, b - step * grad_b
+    return W, b
+
+
+@mistake(
+    "minibatch_gd",
+    caught_by="number_of_epochs",
+    says="There is one epoch too few: `range(1, epochs)` has epochs − 1 numbers.",
+)
+def one_epoch_too_few(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(1, epochs):
+        for batch in torch.randperm(len(X), generator=generator).split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
     "binary_cross_entropy",
     caught_by="mean_over_classes",
     says="The losses of an example's classes are summed; the mean over the K classes is asked for.",
@@ -1561,4 +1677,46 @@ def flips_to_float32(images, p, generator):
 )
 def p_not_used(images, p, generator):
     flip = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="same_state_same_result",
+    says="The draws do not come from `generator` but from PyTorch's global state, so a run cannot be repeated.",
+)
+def flips_from_the_global_state(images, p, generator):
+    flip = torch.rand(len(images)) < p
+    return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="generator_decides",
+    says="The generator is copied before it is drawn from, so it never moves on and every call flips the same images.",
+)
+def flips_from_a_copied_generator(images, p, generator):
+    own = torch.Generator()
+    own.set_state(generator.get_state())
+    flip = torch.rand(len(images), generator=own) < p
+    return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="number_of_flips_varies",
+    says="Two neighbours share a draw, so both are flipped or neither is; each image needs its own.",
+)
+def neighbours_share_a_draw(images, p, generator):
+    flip = torch.rand((len(images) + 1) // 2, generator=generator).repeat_interleave(2)[: len(images)] < p
+    return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+@mistake(
+    "random_horizontal_flip",
+    caught_by="p_is_the_probability",
+    says="p is rounded down to tenths.",
+)
+def p_in_tenths(images, p, generator):
+    flip = torch.rand(len(images), generator=generator) < int(10 * p) / 10
     return torch.where(flip[:, None, None, None], images.flip(-1), images)
