@@ -376,8 +376,10 @@ def expect_scores(scores: Any, expected: Tensor, *, softmax: bool = True) -> Non
 @forward.criterion(points=1)
 def one_hidden_layer(student: Student, draw: Draw) -> None:
     """Two layers: relu(X W⁽¹⁾) W⁽²⁾ (b = 0 here)."""
-    for _ in range(2):
-        p = problem(draw, 2, bias=False)
+    shape = sizes(draw, 2)
+    for _ in range(2):  # of one shape, so that what is remembered of the first is seen
+        p = problem(draw, shape=shape, N=shape[-1] + 7, bias=False)
+        p.X[0] = 100 * p.X[0]  # units may be far from 0
         expect_scores(forward_scores(student, p.X, p.layers), scores_of(p.X, p.layers), softmax=False)
 
 
@@ -444,10 +446,23 @@ def small(draw: Draw, bn: bool = False, shape: Sequence[int] = SMALL) -> tuple[T
     return draw.normal(9, 4), labels(draw, 9, 3), network(draw, shape, bn=bn)
 
 
+def special_networks(draw: Draw) -> list[tuple[str, Tensor, Tensor, Layers]]:
+    """Problems for criteria on form, each with what is special about it: X, y, layers."""
+    cases = (("of one example", 1, SMALL), ("of one layer", 9, [4, 3]), ("of one example and one layer", 1, [4, 3]))
+    return [
+        (what, draw.normal(N, 4), draw.integers(0, 3, N), network(draw, shape))
+        for what, N, shape in (*cases, ("of five layers", 9, [4, 1, 5, 5, 6, 3]))
+    ]
+
+
 add_contract(
     forward,
     lambda draw: small(draw)[::2],
     [Form("the scores", (9, 3)), Opaque("cache")],
+    unusual=lambda draw: [
+        ((X, layers), [Form(f"the matrix of scores {what}", (len(X), len(layers[-1]["b"]))), Opaque("cache")])
+        for what, X, _, layers in special_networks(draw)
+    ],
 )
 
 
@@ -461,7 +476,8 @@ def loss_of_the_scores(student: Student, draw: Draw) -> None:
         p = problem(draw, count)
         expected = loss_of(p.X, p.y, p.layers)
         loss = apart_from_factor(student.cost(p.X, p.y, p.layers, 0.0), expected, 1 / p.N, name="the cost")
-        expect(loss, "the cost").close_to(expected)
+        # Loose: a tiny number added to a probability is the business of other criteria.
+        expect(loss, "the cost").close_to(expected, rtol=1e-4)
 
 
 @cost.criterion(points=0.5)
@@ -478,22 +494,24 @@ def mean_over_examples(student: Student, draw: Draw) -> None:
 @cost.criterion(points=1)
 def regulariser_of_every_layer(student: Student, draw: Draw) -> None:
     """λ adds λ Σ W², the sum taken over all entries of all layers (b = 0 here)."""
-    for count in (1, 3):
-        p, lam = problem(draw, count, bias=False), draw.number(0.1, 0.5)
-        loss, penalty = scalar(student.cost(p.X, p.y, p.layers, 0.0), "the cost"), penalty_of(p.layers, lam)
-        got = student.cost(p.X, p.y, p.layers, lam)
-        expect(got, "the cost").close_to(loss + penalty, penalty=penalty, sizes={"N": p.N, "the number of layers": 3})
+    for shape in (sizes(draw, 1), sizes(draw, 3), [5, 4, 4, 4, 3]):
+        p, sized = problem(draw, shape=shape, bias=False), {"the number of layers": len(shape) - 1}
+        loss = scalar(student.cost(p.X, p.y, p.layers, 0.0), "the cost")
+        for lam in (draw.number(0.1, 0.5), 1e-4, 3.0):
+            penalty = penalty_of(p.layers, lam)
+            got = student.cost(p.X, p.y, p.layers, lam)
+            expect(got, "the cost").close_to(loss + penalty, penalty=penalty, sizes={"N": p.N, **sized})
 
 
 @cost.criterion(points=0.5, contract=True)
 def biases_are_not_regularised(student: Student, draw: Draw) -> None:
     """λ adds the same whatever the b are."""
-    p, lam = problem(draw, 3), draw.number(0.1, 0.5)
-    added = []
-    for layers in (with_parts(p.layers, b=torch.zeros_like), p.layers):
-        with_lam, without = (scalar(student.cost(p.X, p.y, layers, v), "the cost") for v in (lam, 0.0))
-        added.append(with_lam - without)
-    expect(added[1], "what λ adds").close_to(added[0], because="what it adds where b = 0")
+    for count in (3, 1):
+        p, lam, added = problem(draw, count), draw.number(0.1, 0.5), []
+        for layers in (with_parts(p.layers, b=torch.zeros_like), p.layers):
+            with_lam, without = (scalar(student.cost(p.X, p.y, layers, v), "the cost") for v in (lam, 0.0))
+            added.append(with_lam - without)
+        expect(added[1], "what λ adds").close_to(added[0], because="what it adds where b = 0")
 
 
 @cost.criterion(points=0.5)
@@ -521,7 +539,16 @@ def far_apart(draw: Draw) -> Problem:
     return p
 
 
-add_contract(cost, lambda draw: (*small(draw), 0.1), [Form("the cost")])
+add_contract(
+    cost,
+    lambda draw: (*small(draw), 0.1),
+    [Form("the cost")],
+    unusual=lambda draw: [
+        ((X, y, layers, lam), [Form(f"the cost {what}, λ = {lam},")])
+        for what, X, y, layers in special_networks(draw)
+        for lam in (0.0, 0.1)
+    ],
+)
 
 
 backward = Exercise("backward", forbidden=FORBIDDEN, leans_on=("forward",))
@@ -692,13 +719,14 @@ def add_gradient_criteria(exercise: Exercise, bn: bool = False) -> None:
     @exercise.criterion(points=1)
     def regulariser_of_every_layer(student: Student, draw: Draw) -> None:
         """λ adds 2λW to the gradient of every W, however many examples there are."""
-        p, lam = problem(draw, 3, bn=bn), draw.number(0.1, 0.5)
-        without, with_lam = Passes(student, p, bn=bn), Passes(student, p, lam, bn=bn)
-        for k, layer in enumerate(p.layers):
-            expected = without.got(k, "W") + 2 * lam * layer["W"]
-            name = f"gradients[{k}]['W']"
-            got = with_lam.got(k, "W")
-            expect(got, name).close_to(expected, single=True, regularised=layer["W"], lam=lam)
+        for count, lam in ((3, draw.number(0.1, 0.5)), (1, draw.number(0.1, 0.5)), (2, 0.02), (2, 3.0)):
+            p = problem(draw, count, bn=bn)
+            without, with_lam = Passes(student, p, bn=bn), Passes(student, p, lam, bn=bn)
+            for k, layer in enumerate(p.layers):
+                expected = without.got(k, "W") + 2 * lam * layer["W"]
+                name = f"gradients[{k}]['W']"
+                got = with_lam.got(k, "W")
+                expect(got, name).close_to(expected, single=True, regularised=layer["W"], lam=lam)
 
     @exercise.criterion(points=0.5, contract=True)
     def only_weights_are_regularised(student: Student, draw: Draw) -> None:
@@ -730,6 +758,14 @@ def add_gradient_criteria(exercise: Exercise, bn: bool = False) -> None:
         for _ in range(3):
             Passes(student, problem(draw, 3, bn=bn), 0.1, bn=bn)
             unchanged_arguments(student.calls[-1])
+        for count, N, lam in ((3, None, 0.0), (2, 1, 0.1), (1, None, 0.1)):  # special cases may go ways of their own
+            try:
+                Passes(student, problem(draw, count, N=N, bn=bn), lam, bn=bn)
+            except Unmet as unmet:
+                if unmet.kind != "exception":  # which is the business of other criteria
+                    raise
+            else:
+                unchanged_arguments(student.calls[-1])
 
 
 def expect_gradients_of_one_layer(student: Student, draw: Draw, *, bn: bool = False) -> None:
@@ -1381,7 +1417,8 @@ class Rule:
     def right_path(self, theta: Tensor, gradients: Sequence[Tensor], constants: dict[str, Any]) -> Tensor:
         """PyTorch's θ after every step."""
         leaf, path = theta.detach().clone(), []
-        optimiser = self.optimiser([leaf], **constants, **self.fixed)  # type: ignore[call-arg]
+        fixed = self.fixed if constants.get("momentum", 1.0) else {}  # without momentum PyTorch refuses nesterov=True
+        optimiser = self.optimiser([leaf], **constants, **fixed)  # type: ignore[call-arg]
         for grad in gradients:
             leaf.grad = grad.clone()
             optimiser.step()
@@ -1417,8 +1454,10 @@ def add_step_criteria(rule: Rule) -> None:
     @exercise.criterion(points=1)
     def many_steps(student: Student, draw: Draw) -> None:
         """Later steps use what the state remembers (up to a factor by which the first step is wrong)."""
-        for steps in (2, 8):
+        for steps in (2, 8, 25):
             theta, gradients, constants = start(draw, steps)
+            if steps > 8:  # gradients become smaller in training
+                gradients = [grad * 0.95**t for t, grad in enumerate(gradients)]
             got = rule.path(student, theta, gradients, constants) - theta
             expected = rule.right_path(theta, gradients, constants) - theta
             factor = float((got[0] * expected[0]).sum() / (expected[0] ** 2).sum()) or 1.0
@@ -1434,13 +1473,15 @@ def add_step_criteria(rule: Rule) -> None:
     def every_constant_counts(student: Student, draw: Draw) -> None:
         """The constants given are used: with other ones the steps are others, as they should be."""
         theta, gradients, constants = start(draw, 3)
+        gradients = [grad * size for grad, size in zip(gradients, (1.0, 0.1, 0.01), strict=True)]
         usual, right_usual = paths(student, theta, gradients, constants)
         # Whether the steps are right for the usual constants is asked by the other criteria.
         all_right = bool((usual - right_usual).norm() <= 1e-4 * right_usual.norm())
         changes: list[dict[str, Any]] = [{key: value} for key, value in rule.others(draw).items() if key != "betas"]
         if "betas" in constants:
             (a, b), (c, d) = constants["betas"], rule.others(draw)["betas"]
-            changes += [{"betas": (c, b)}, {"betas": (a, d)}]
+            changes += [{"betas": (c, b)}, {"betas": (a, d)}, {"betas": (0.0, b)}, {"betas": (a, 0.0)}]
+        changes += [{key: 0.0} for key in ("momentum", "alpha") if key in constants]  # 0 is a value like any other
         for change in changes:
             (key,) = change
             got, right = paths(student, theta, gradients, {**constants, **change})
@@ -1448,6 +1489,10 @@ def add_step_criteria(rule: Rule) -> None:
                 expect(got, f"theta less the first theta, with another {key},").close_to(right, single=True)
             elif bool((right - right_usual).norm() > 1e-3 * right_usual.norm()):
                 expect(got).all(bool((got - usual).norm() > 1e-6 * usual.norm()), f"{key} makes no difference")
+        if "eps" in constants and all_right:
+            tiny, without = [1e-9 * grad for grad in gradients], {**constants, "eps": 0.0}
+            got, right = paths(student, theta, tiny, without)
+            expect(got, "theta less the first theta, with eps = 0 and tiny gradients,").close_to(right, single=True)
 
     @exercise.criterion(points=0.25, contract=True)
     def states_are_values(student: Student, draw: Draw) -> None:
@@ -1584,12 +1629,51 @@ def batch(draw: Draw, N: int | None = None, m: int | None = None) -> Batch:
     """A batch whose columns differ in mean and spread, with gamma and beta that change something."""
     N, m = N or draw.integer(8, 13), m or draw.integer(3, 7)
     S = draw.normal(N, m) * draw.uniform(0.5, 3, m) + draw.uniform(-4, 4, m)
-    return Batch(S, away_from_zero(draw, m), away_from_zero(draw, m))
+    gamma = away_from_zero(draw, m)
+    gamma[0], gamma[1:2] = -gamma[0].abs(), gamma[1:2].abs()  # of either sign
+    return Batch(S, gamma, away_from_zero(draw, m))
 
 
 def statistics(draw: Draw, m: int) -> Statistics:
     """Running statistics that are neither 0 nor 1, nor near those of a `batch`."""
     return {"mean": 5 + draw.uniform(1, 2, m), "var": draw.uniform(0.1, 0.4, m)}
+
+
+def own_statistics(student: Student, b: Batch) -> list[Statistics]:
+    """Mean and variance of a batch: the right ones, and those by which the student's result is normalised if others.
+
+    What normalises wrongly, which normalises_every_feature asks, is the business of no other criterion.
+    """
+    right = {"mean": b.mean, "var": b.var}
+    if normalises(student, b):
+        return [right]
+    out, _, _ = b.plain.forward(student, None, training=True)
+    std = (b.S[0] - b.S[1]) / (out[0] - out[1])
+    mean = b.S[0] - out[0] * std
+    return [right, {"mean": mean, "var": std**2}]
+
+
+def normalises(student: Student, b: Batch) -> bool:
+    """Whether a first batch is normalised as normalises_every_feature asks."""
+    out, _, _ = b.plain.forward(student, None, training=True)
+    expected, N = (b.S - b.mean) / b.var.sqrt(), len(b.S)
+    return any(bool((f * out - expected).norm() <= 1e-3 * expected.norm()) for f in (1.0, math.sqrt(N / (N - 1))))
+
+
+def normalises_somehow(student: Student, b: Batch) -> bool:
+    """Whether a first batch is normalised, but wrongly, which is the business of normalises_every_feature alone.
+
+    Then what an example becomes depends on the others, or does not grow as it does.  Whoever does not normalise at all
+    has nothing right.
+    """
+    if normalises(student, b):
+        return False
+    with_others, larger = torch.cat([b.S[:1], 2 * b.S[1:] + 1]), 3 * b.S
+    one, other, large = (
+        Batch(S, b.gamma, b.beta).plain.forward(student, None, training=True)[0] for S in (b.S, with_others, larger)
+    )
+    depends, grows = bool((one[0] != other[0]).any()), bool((large - 3 * one).norm() <= 1e-6 * large.norm())
+    return bool((one[0] != one[1]).any()) and (depends or not grows)
 
 
 def statistic(running: Any, key: str, m: int) -> Tensor:
@@ -1613,11 +1697,14 @@ def normalises_every_feature(student: Student, draw: Draw) -> None:
 def variance_is_divided_by_N(student: Student, draw: Draw) -> None:
     """The variance that normalises is the mean squared distance, divided by N; of a single example it is 0."""
     b = batch(draw)
+    if normalises_somehow(student, b):
+        return
     out, _, _ = b.plain.forward(student, None, training=True)
     expect((out**2).mean(0), "the mean square of a column of out").close_to(torch.ones_like(b.gamma), single=True)
     one = Batch(b.S[:1], b.gamma, b.beta).plain
-    out, _, _ = one.forward(student, None, training=True, eps=1e-5)
-    expect(out, "out for a single example").close_to(torch.zeros_like(out), atol=1e-6, because="S less its mean")
+    for running in (None, statistics(draw, len(b.gamma))):
+        out, _, _ = one.forward(student, running, training=True, eps=1e-5)
+        expect(out, "out for a single example").close_to(torch.zeros_like(out), atol=1e-6, because="S less its mean")
 
 
 @batch_norm_forward.criterion(points=1)
@@ -1644,8 +1731,11 @@ def eps_is_under_the_root(student: Student, draw: Draw) -> None:
         # By what you divide, a tiny eps shows; whether that is right is the business of other criteria.
         std = (b.S[0] - b.S[1]) / (tiny[0] - tiny[1])
         ratio = (large[0] - large[1]) / (tiny[0] - tiny[1])
+        expected, right = torch.sqrt(std**2 / (std**2 + eps)), b.var if training else running["var"]
+        if not bool((std**2 - right).norm() <= 0.5 * right.norm()):  # neither divided by N nor by N − 1
+            expected = nearest(ratio, [expected, std.abs() / (std.abs() + eps), torch.sqrt(right / (right + eps))])
         name = f"the spread of out with eps = {eps:.2f}, as a part of that with a tiny eps (training={training}),"
-        expect(ratio, name).close_to(torch.sqrt(std**2 / (std**2 + eps)), single=True, because="√(var / (var + eps))")
+        expect(ratio, name).close_to(expected, single=True, because="√(var / (var + eps))")
 
 
 @batch_norm_forward.criterion(points=1)
@@ -1654,48 +1744,71 @@ def first_batch_starts_the_statistics(student: Student, draw: Draw) -> None:
     b = batch(draw)
     _, _, running = b.forward(student, None, training=True)
     mean, var = (statistic(running, key, len(b.gamma)) for key in ("mean", "var"))
-    expect(mean, "running['mean']").close_to(b.mean, because="the batch's own")
+    own = own_statistics(student, b)
+    expect(mean, "running['mean']").close_to(nearest(mean, [s["mean"] for s in own]), because="the batch's own")
     # Its divisor, N or N − 1, and a missing square are the business of another criterion.
-    N, kinds = len(b.S), [b.var, b.var.sqrt()]
+    N, kinds = len(b.S), [k for s in own for k in (s["var"], s["var"].sqrt())]
     known = [k * d for k in kinds for d in (1.0, N / (N - 1), math.sqrt(N / (N - 1)))]
     if not any(bool((var - k).norm() <= 1e-6 * k.norm()) for k in known):
         expect(var, "running['var']").close_to(b.var, because="the batch's own")
+
+
+def after_one_example(student: Student, b: Batch, running: Statistics, decay: float) -> Any:
+    """The student's running statistics after a training batch of the first example alone."""
+    given = {"training": True, "decay": decay, "eps": 1e-5}
+    result = student.batch_norm_forward(b.S[:1], b.gamma, b.beta, running, **given)
+    return expect(result).parts("out", "cache", "running")[2]
 
 
 @batch_norm_forward.criterion(points=1)
 def running_average(student: Student, draw: Draw) -> None:
     """A training batch moves the running mean to decay · old + (1 − decay) · batch, and the variance alike."""
     b = batch(draw)
-    m = len(b.gamma)
-    for decay in (draw.number(0.6, 0.8), 0.9):
+    m, own = len(b.gamma), own_statistics(student, b)
+    for decay in (draw.number(0.6, 0.8), 0.9, 0.0):
         olds = [statistics(draw, m) for _ in range(2)]
+        olds[1]["mean"].zero_()  # a value like any other
         news = [b.forward(student, old, training=True, decay=decay)[2] for old in olds]
         for old, new in zip(olds, news, strict=True):
-            expected = decay * old["mean"] + (1 - decay) * b.mean
-            expect(statistic(new, "mean", m), f"running['mean'] with decay = {decay:.2f}").close_to(expected)
+            got = statistic(new, "mean", m)
+            expected = nearest(got, [decay * old["mean"] + (1 - decay) * s["mean"] for s in own])
+            expect(got, f"running['mean'] with decay = {decay:.2f}").close_to(expected)
         # Two old variances and one batch: the difference tells the weight of the old, whatever the batch's is.
         moved = statistic(news[0], "var", m) - statistic(news[1], "var", m)
         name = f"the difference between running['var'] from two old ones, with decay = {decay:.2f},"
-        expect(moved, name).close_to(decay * (olds[0]["var"] - olds[1]["var"]), because="decay times theirs")
+        expected = decay * (olds[0]["var"] - olds[1]["var"])
+        expect(moved, name).close_to(expected, atol=1e-9, because="decay times theirs")
 
 
 @batch_norm_forward.criterion(points=0.5)
 def running_variance(student: Student, draw: Draw) -> None:
-    """What is averaged is the batch's variance: divided by N, without ε, no standard deviation."""
+    """What is averaged is the batch's variance: divided by N (0 for one example), without ε, no standard deviation."""
     b, decay = batch(draw), draw.number(0.6, 0.8)
     m = len(b.gamma)
     old = statistics(draw, m)
     _, _, start = b.forward(student, None, training=True, eps=0.1)
-    got = apart_from_factor(statistic(start, "var", m), b.var, 1 / (1 - 0.9), name="running['var']")
-    expect(got, "running['var'] of the first batch").close_to(b.var, sizes={"N": len(b.S), "N − 1": len(b.S) - 1})
+    own, first = own_statistics(student, b), statistic(start, "var", m)
+    right = nearest(first, [s["var"] for s in own])
+    got = apart_from_factor(first, right, 1 / (1 - 0.9), name="running['var']")
+    expect(got, "running['var'] of the first batch").close_to(right, sizes={"N": len(b.S), "N − 1": len(b.S) - 1})
     _, _, new = b.forward(student, old, training=True, decay=decay, eps=0.1)
     new_mean, new_var = (statistic(new, key, m) for key in ("mean", "var"))
     # The weight of the batch, as the running mean shows it: a wrong one is the business of another criterion.
-    weight = (new_mean - old["mean"]) / (b.mean - old["mean"])
-    expected = old["var"] + weight * (b.var - old["var"])
+    weights = [(new_mean - old["mean"]) / (s["mean"] - old["mean"]) for s in own]
+    moved = [old["var"] + w * (s["var"] - old["var"]) for w, s in zip(weights, own, strict=True)]
+    expected = nearest(new_var, moved)
+    weight = weights[next(k for k, one in enumerate(moved) if one is expected)]
     if bool((weight.abs() < 1e-9).any()):  # never updated
         return
     expect(new_var, "running['var']").close_to(expected, because=f"the old one moved by {weight[0]:.2f} of the way")
+    if len(own) > 1:
+        return
+    after = after_one_example(student, b, old, decay)
+    mean, var = (statistic(after, key, m) for key in ("mean", "var"))
+    right_mean, right_var = old["mean"] + weight * (b.S[0] - old["mean"]), (1 - weight) * old["var"]
+    expect(mean, "running['mean'] after a batch of one example").close_to(right_mean)
+    because = "the variance of a single number is 0"
+    expect(var, "running['var'] after a batch of one example").close_to(right_var, atol=1e-9, because=because)
 
 
 @batch_norm_forward.criterion(points=1)
@@ -1707,7 +1820,27 @@ def afterwards_uses_running(student: Student, draw: Draw) -> None:
         part = Batch(b.S[rows], b.gamma, b.beta).plain
         out, _, _ = part.forward(student, running, training=False)
         expected = torch.stack([(row - running["mean"]) / running["var"].sqrt() for row in part.S])
-        expect(out, f"out for {len(part.S)} examples").close_to(expected, single=True)
+        try:
+            expect(out, f"out for {len(part.S)} examples").close_to(expected, single=True)
+        except Unmet:
+            if not normalises_alike_in_both_modes(student, draw):
+                raise
+
+
+def normalises_alike_in_both_modes(student: Student, draw: Draw) -> bool:
+    """Whether training normalises wrongly, and evaluation with the batch's statistics as running ones in the same way.
+
+    Then one mistake, in what both modes share, makes both wrong, and normalises_every_feature says so.
+    """
+    b = batch(draw).plain
+    if not normalises_somehow(student, b):
+        return False
+    out, _, _ = b.forward(student, None, training=True)
+    running = {"mean": b.mean, "var": b.var}
+    afterwards = [
+        Batch(b.S[r], b.gamma, b.beta).forward(student, running, training=False)[0] for r in (slice(0, 1), slice(3))
+    ]
+    return all(bool((o - out[: len(o)]).norm() <= 1e-6 * out.norm()) for o in afterwards)
 
 
 @batch_norm_forward.criterion(points=0.5, contract=True)
@@ -1729,7 +1862,18 @@ def batch_norm_arguments(draw: Draw, running: bool = True) -> tuple[tuple[Any, .
 
 BATCH_NORM_RESULTS = [Form("out", (9, 4)), Opaque("cache"), Nested("running", {"mean": (4,), "var": (4,)})]
 
-add_contract(batch_norm_forward, batch_norm_arguments, BATCH_NORM_RESULTS)
+
+def special_batches(draw: Draw) -> list[tuple[tuple[Any, ...], Sequence[Form | Nested | Opaque]]]:
+    """Arguments for criteria on form: one example or several, the first batch, a later one, an evaluation."""
+    cases, forms = [], [Opaque("out"), Opaque("cache"), Opaque("running")]  # which form_in_every_mode asks for
+    for N in (9, 1):
+        for running, training in ((False, True), (True, True), (True, False)):
+            (S, *others), _ = batch_norm_arguments(draw, running)
+            cases.append((((S[:N].clone(), *others), {"training": training}), forms))
+    return cases
+
+
+add_contract(batch_norm_forward, batch_norm_arguments, BATCH_NORM_RESULTS, unusual=special_batches)
 
 
 batch_norm_backward = Exercise("batch_norm_backward", forbidden=FORBIDDEN, leans_on=("batch_norm_forward",))
@@ -1829,7 +1973,7 @@ def path_through_the_mean(student: Student, draw: Draw) -> None:
     passes = BatchNormPasses(student, draw, batch(draw))
     got = passes.got("grad_S")
     expect(got).all(bool((got != 0).any()), "grad_S is 0")
-    floor = (1e-8 if got.dtype == torch.float64 else 1e-5) * float(got.abs().max())
+    floor = rounding(got) * float(got.abs().max())
     expect(got.sum(0), "the sum of a column of grad_S").close_to(torch.zeros_like(got[0]), atol=floor)
 
 
@@ -1841,9 +1985,14 @@ def path_through_the_variance(student: Student, draw: Draw) -> None:
     expect(got).all(bool((got != 0).any()), "grad_S is 0")
     centred = (S - S.mean(0)) / S.std(0)
     product = (got * centred).sum(0)
-    floor = (1e-8 if got.dtype == torch.float64 else 1e-5) * float(got.abs().max())
+    floor = rounding(got) * float(got.abs().max())
     name = "for each column the sum of grad_S · (S − mean) / std"
     expect(product, name).close_to(torch.zeros_like(got[0]), atol=floor)
+
+
+def rounding(got: Tensor) -> float:
+    """How far sums of these numbers may be from 0; whether float64 is computed with in float64 is asked elsewhere."""
+    return 1e-8 if got.dtype == torch.float64 and bool((got != got.float()).any()) else 1e-5
 
 
 def batch_norm_gradients(
@@ -1982,10 +2131,10 @@ def many_normalised_layers(student: Student, draw: Draw) -> None:
 @forward_bn.criterion(points=0.5, name="first_batch_starts_the_statistics")
 def first_batch_starts_every_layers(student: Student, draw: Draw) -> None:
     """Where running is None, the batch's mean and variance of S start the statistics of every hidden layer."""
-    p = wide(problem(draw, 3, bn=True))
-    _, running = bn_scores(student, p.X, p.layers, None, training=True)
-    depth = 2 if trains_right(student, p) else 1
-    expect_statistics(running, batch_statistics(p.X, p.layers), "the batch's own", depth)
+    for p in (wide(problem(draw, 3, bn=True)), wide(twins(draw))):
+        _, running = bn_scores(student, p.X, p.layers, None, training=True)
+        depth = 2 if trains_right(student, p) else 1
+        expect_statistics(running, batch_statistics(p.X, p.layers), "the batch's own", depth)
 
 
 def expect_statistics(running: Any, expected: list[Statistics], because: str, depth: int | None = None) -> None:
@@ -2134,10 +2283,15 @@ def expectation_is_kept(student: Student, draw: Draw) -> None:
 def p_is_the_probability_of_dropping(student: Student, draw: Draw) -> None:
     """About p of all entries are dropped; with p = 0 none is."""
     H, generator = away_from_zero(draw, 30, 20), draw.generator()
-    for p in (draw.number(0.15, 0.3), draw.number(0.7, 0.85)):
-        share = (dropped_often(student, H, p, generator, 40) == 0).double().mean().item()
-        # Chance never takes a right solution this far off, not even one that drops whole rows (Hoeffding: 10⁻⁵).
-        expect(H).all(abs(share - p) < 0.08, f"p = {p:.2f}, but {share:.2f} of the entries are dropped")
+    for p in (draw.number(0.14, 0.18), draw.number(0.74, 0.78), draw.number(0.95, 0.97)):
+        dropped = dropped_often(student, H, p, generator, 40) == 0
+        share = dropped.double().mean().item()
+        # Whole rows or columns are the business of another criterion; they leave fewer draws (Hoeffding: 10⁻⁵).
+        rows, columns = ((dropped == dropped.select(axis, 0).unsqueeze(axis)).all() for axis in (2, 1))
+        # Chance alone takes a right solution 0.025 off once in 10¹⁵ times (nine standard deviations).
+        again = (dropped == dropped[0]).all()  # the same entries in every call: one more of another's
+        close = abs(share - p) < (0.08 if rows or columns or again else 0.025)
+        expect(H).all(close, f"p = {p:.2f}, but {share:.2f} of the entries are dropped")
     out, _ = dropped_out(student, H, 0.0, generator)
     expect(out).all(out != 0, "p = 0, but an entry is dropped")
 
@@ -2265,6 +2419,11 @@ def mean_of_the_models(student: Student, draw: Draw) -> None:
         expected = sum(given) / models
         got = apart_from_factor(student.ensemble(given), expected, 1 / models)
         expect(got).close_to(expected, because="entry by entry the mean")
+    one, other = probabilities(draw, 2)
+    given = [one, other, one, one]
+    if order_is_free(student, given):
+        got = apart_from_factor(student.ensemble(given), (3 * one + other) / 4, 1 / 4)
+        expect(got, "the result where three of four models are the same").close_to((3 * one + other) / 4)
 
 
 @ensemble.criterion(points=0.5, contract=True)
@@ -2275,7 +2434,15 @@ def result_is_a_distribution(student: Student, draw: Draw) -> None:
         expect(got.sum(1), "the sum of a row").close_to(torch.ones(9, dtype=torch.float64))
 
 
-add_contract(ensemble, lambda draw: (probabilities(draw, 3),), [Form("the result", (9, 4))])
+add_contract(
+    ensemble,
+    lambda draw: (probabilities(draw, 3),),
+    [Form("the result", (9, 4))],
+    unusual=lambda draw: [
+        ((probabilities(draw, 3, N=1),), [Form("the result for one example", (1, 4))]),
+        ((probabilities(draw, 1),), [Form("the result of one model", (9, 4))]),
+    ],
+)
 
 
 train_snapshots = Exercise("train_snapshots", bonus=True, forbidden=FORBIDDEN)
@@ -2412,6 +2579,11 @@ add_contract(
     label_smoothing_cross_entropy,
     lambda draw: (draw.normal(9, 4), labels(draw, 9, 4), 0.2),
     [Form("the loss")],
+    unusual=lambda draw: [
+        ((draw.normal(1, 4), draw.integers(0, 4, 1), 0.2), [Form("the loss of one example")]),
+        ((draw.normal(9, 4), labels(draw, 9, 4), 0.0), [Form("the loss for ε = 0")]),
+        ((draw.normal(9, 4), labels(draw, 9, 4), 1.0), [Form("the loss for ε = 1")]),
+    ],
 )
 
 

@@ -58,7 +58,8 @@
 # 3. It works for $N \ge 1$, $d \ge 1$, $K \ge 2$ and $k \ge 1$ (so also for a single layer, without any hidden one),
 #    when some class does not occur in `y`, and for tensors that are not contiguous in memory.
 # 4. Where chance is needed it comes from the argument `generator` and from nowhere else: `torch.randn(…,
-#    generator=generator)`. The same state of the generator gives the same result.
+#    generator=generator)`. The same state of the generator gives the same result. Every draw moves it on, and the
+#    next call with it gives something new: draw from `generator` itself, not from a copy.
 # 5. Several results are returned as a tuple, `return scores, cache`. A shape `()` is a 0-d tensor; a Python float is
 #    accepted in its place.
 # 6. It uses its arguments, imports and functions. Variables of the experiments do not exist when your work is graded.

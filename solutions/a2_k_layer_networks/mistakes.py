@@ -543,11 +543,42 @@ def relu_on_a_single_layer(X, layers):
 @mistake(
     "forward",
     caught_by="smallest_sizes",
+    says="`squeeze` takes away the axis of the units where a hidden layer has only one.",
+)
+def hidden_units_squeezed(X, layers):
+    inputs = [X]
+    for layer in layers[:-1]:
+        inputs.append(torch.relu(inputs[-1] @ layer["W"] + layer["b"]).squeeze(1))
+    scores = inputs[-1] @ layers[-1]["W"] + layers[-1]["b"]
+    return scores, (inputs, scores)
+
+
+@mistake(
+    "forward",
+    caught_by="keeps_form",
     says="`squeeze` takes away the axis of the examples where there is only one. The scores are (N, K), for N = 1 too.",
 )
 def scores_squeezed(X, layers):
     scores, cache = _forward(X, layers)
     return scores.squeeze(), cache
+
+
+BUFFERS = {}
+
+
+@mistake(
+    "forward",
+    caught_by="cache_stays_valid",
+    says="The hidden units are written into buffers that every call with the same shapes uses again, so an older cache "
+    "holds the numbers of the newest call. Make new tensors.",
+)
+def buffers_used_again(X, layers):
+    inputs = [X]
+    for k, layer in enumerate(layers[:-1]):
+        H = torch.relu(inputs[-1] @ layer["W"] + layer["b"])
+        inputs.append(BUFFERS.setdefault((k, H.shape, H.dtype), torch.empty_like(H)).copy_(H))
+    scores = inputs[-1] @ layers[-1]["W"] + layers[-1]["b"]
+    return scores, (inputs, scores)
 
 
 # --- cost ------------------------------------------------------------------------------------------------------------
@@ -726,6 +757,16 @@ def squares_summed_in_float32(X, y, layers, lam):
     for layer in layers:
         total += (layer["W"] ** 2).sum()
     return _loss(X, y, layers) + lam * total.item()
+
+
+@mistake(
+    "cost",
+    caught_by="regulariser_of_every_layer",
+    says="The layers' penalties are kept by the shape of W, so of layers of one shape only the last one counts.",
+)
+def one_penalty_for_every_shape(X, y, layers, lam):
+    penalties = {layer["W"].shape: (layer["W"] ** 2).sum() for layer in layers}
+    return F.cross_entropy(_forward(X, layers)[0], y) + lam * sum(penalties.values())
 
 
 # --- backward --------------------------------------------------------------------------------------------------------
@@ -1474,9 +1515,11 @@ def shuffled_once(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max,
 )
 def batches_shuffled(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     def orders():
-        fixed = torch.arange(len(X)).split(batch_size)
-        while True:
-            yield from (fixed[k] for k in torch.randperm(len(fixed), generator=generator))
+        batches = torch.arange(len(X)).split(batch_size)
+        whole = [batch for batch in batches if len(batch) == batch_size]
+        while True:  # the rest stays at the end, where it belongs
+            yield from (whole[k] for k in torch.randperm(len(whole), generator=generator))
+            yield from batches[len(whole) :]
 
     return _trained(X, y, layers, orders(), _rates(n_s, cycles, lr_min, lr_max), lam, on_step)
 
@@ -1648,7 +1691,8 @@ def only_whole_batches(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr
 @mistake(
     "train",
     caught_by="on_step_is_told_t_and_lr",
-    says="`on_step` counts the updates from 1; the first one is t = 0.",
+    says="What `on_step` is told as t or as lr is not that of this update: t is 0 at the first one, and lr is "
+    "cyclical_lr(t, …).",
 )
 def counted_from_one(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     one_more = on_step and (lambda t, lr, cost: on_step(t + 1, lr, cost))
@@ -1673,7 +1717,7 @@ def cost_as_a_tensor(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_m
 @mistake(
     "train",
     caught_by=("number_of_updates", "on_step_is_told_t_and_lr"),
-    says="`on_step` is called once an epoch; it is called after every update.",
+    says="`on_step` is not called after every update but less often, such as once an epoch.",
 )
 def on_step_once_an_epoch(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
     per_epoch = math.ceil(len(X) / batch_size)
@@ -2117,6 +2161,16 @@ def only_where_there_is_a_gradient(theta, grad, state, *, lr, momentum):
 
 
 @mistake(
+    "momentum_step",
+    caught_by="every_constant_counts",
+    says="`momentum or 0.9` takes 0.9 where the momentum is 0. With 0 the step is that of plain gradient descent.",
+)
+def momentum_of_zero_replaced(theta, grad, state, *, lr, momentum):
+    velocity = grad if state is None else (momentum or 0.9) * state + grad
+    return theta - lr * velocity, velocity
+
+
+@mistake(
     "nesterov_step",
     caught_by="keeps_precision",
     says="The velocity is kept in float32, so a float64 parameter loses digits in later steps; keep its dtype.",
@@ -2435,6 +2489,16 @@ def _moments(grad, state, betas):
 
 
 @mistake(
+    "rmsprop_step",
+    caught_by="every_constant_counts",
+    says="The mean square is kept from falling below a number of your own. Only ε, outside the root, is added.",
+)
+def mean_square_clamped(theta, grad, state, *, lr, alpha, eps):
+    mean_square = (1 - alpha) * grad**2 + (0 if state is None else alpha * state)
+    return theta - lr * grad / (mean_square.clamp(min=1e-12).sqrt() + eps), mean_square
+
+
+@mistake(
     "adam_step",
     caught_by=("first_step", "many_steps"),
     says="The bias correction is missing: both means start at 0 and are too small at first, so divide them by 1 − βᵗ.",
@@ -2632,6 +2696,19 @@ def steps_counted_globally(theta, grad, state, *, lr, betas, eps, count=[0]):  #
     return theta - lr * m / (1 - betas[0] ** t) / ((v / (1 - betas[1] ** t)).sqrt() + eps), (m, v, t)
 
 
+@mistake(
+    "adam_step",
+    caught_by="every_constant_counts",
+    says="The mean of the squares never falls: the larger of the old and the new one is kept, as in AMSGrad.",
+)
+def squares_never_fall(theta, grad, state, *, lr, betas, eps):
+    m, a, t = state or (torch.zeros_like(theta), torch.zeros_like(theta), 0)
+    m = betas[0] * m + (1 - betas[0]) * grad
+    a = torch.maximum(a, betas[1] * a + (1 - betas[1]) * grad**2)
+    t += 1
+    return theta - lr * m / (1 - betas[0] ** t) / ((a / (1 - betas[1] ** t)).sqrt() + eps), (m, a, t)
+
+
 # --- Batch normalisation ---------------------------------------------------------------------------------------------
 
 
@@ -2708,13 +2785,7 @@ def eps_not_used(S, gamma, beta, running, *, training, decay=0.9, eps=1e-5):
 
 @mistake(
     "batch_norm_forward",
-    caught_by=(
-        "normalises_every_feature",
-        "variance_is_divided_by_N",
-        "far_from_zero",
-        "afterwards_uses_running",
-        "eps_is_under_the_root",
-    ),
+    caught_by="normalises_every_feature",
     says="S is divided by the variance; divide by its root, the standard deviation.",
 )
 def divided_by_the_variance(S, gamma, beta, running, *, training, decay=0.9, eps=1e-5):
@@ -2723,13 +2794,7 @@ def divided_by_the_variance(S, gamma, beta, running, *, training, decay=0.9, eps
 
 @mistake(
     "batch_norm_forward",
-    caught_by=(
-        "normalises_every_feature",
-        "variance_is_divided_by_N",
-        "afterwards_uses_running",
-        "constant_features",
-        "far_from_zero",
-    ),
+    caught_by="normalises_every_feature",
     says="The mean is not subtracted before S is divided by its standard deviation.",
 )
 def mean_not_subtracted(S, gamma, beta, running, *, training, decay=0.9, eps=1e-5):
@@ -2738,7 +2803,7 @@ def mean_not_subtracted(S, gamma, beta, running, *, training, decay=0.9, eps=1e-
 
 @mistake(
     "batch_norm_forward",
-    caught_by=("normalises_every_feature", "variance_is_divided_by_N", "constant_features", "far_from_zero"),
+    caught_by="normalises_every_feature",
     says="One mean and one variance over the whole batch are used for all features; every feature has its own: axis 0.",
 )
 def one_statistic_for_all(S, gamma, beta, running, *, training, decay=0.9, eps=1e-5):
@@ -2751,13 +2816,7 @@ def one_statistic_for_all(S, gamma, beta, running, *, training, decay=0.9, eps=1
 
 @mistake(
     "batch_norm_forward",
-    caught_by=(
-        "normalises_every_feature",
-        "variance_is_divided_by_N",
-        "constant_features",
-        "far_from_zero",
-        "eps_is_under_the_root",
-    ),
+    caught_by=("normalises_every_feature", "eps_is_under_the_root"),
     says="Every example is normalised over its features (axis 1, layer normalisation). Batch normalisation "
     "takes each feature over the examples: axis 0.",
 )
@@ -2983,6 +3042,15 @@ def first_batch_counted(S, gamma, beta, running, *, training, decay=0.9, eps=1e-
 
 
 @mistake(
+    "batch_norm_forward",
+    caught_by=("variance_is_divided_by_N", "running_variance"),
+    says="A training batch of one example is taken for an evaluation. Its own mean and variance, 0, count in training.",
+)
+def one_example_by_running_statistics(S, gamma, beta, running, *, training, decay=0.9, eps=1e-5):
+    return _bn(S, gamma, beta, running, training and (len(S) > 1 or running is None), decay, eps)
+
+
+@mistake(
     "batch_norm_backward",
     caught_by=("gradient_of_S", "path_through_the_mean"),
     says="The path through the mean is missing: every entry of S also moves the mean that is subtracted from "
@@ -3188,6 +3256,16 @@ def divided_by_the_square_of_the_normalised(grad_out, cache):
     along = (grad_out * S_hat).sum(0) / (S_hat**2).sum(0).clamp(min=1e-30)
     grad_S = gamma * inverse_std * (grad_out - grad_out.mean(0) - S_hat * along)
     return grad_S, (grad_out * S_hat).sum(0), grad_out.sum(0)
+
+
+@mistake(
+    "batch_norm_backward",
+    caught_by="features_without_spread",
+    says="For a single example the gradient is passed on. Its output is β whatever S is, so grad_S is 0.",
+)
+def one_example_passes_the_gradient_on(grad_out, cache):
+    grad_S, grad_gamma, grad_beta = _bn_back(grad_out, cache)
+    return grad_S if len(grad_out) > 1 else grad_out, grad_gamma, grad_beta
 
 
 # --- A network with batch normalisation ------------------------------------------------------------------------------
@@ -3874,6 +3952,18 @@ def mask_by_division(H, p, *, training, generator):
         return H, None
     out, mask = _dropped(H, p, generator)
     return H * (out / H), mask
+
+
+@mistake(
+    "dropout_forward",
+    caught_by="p_is_the_probability_of_dropping",
+    says="p is rounded down to tenths.",
+)
+def p_in_tenths(H, p, *, training, generator):
+    if not training:
+        return H, torch.ones_like(H)
+    mask = (torch.rand(H.shape, generator=generator) >= int(10 * p) / 10).to(H.dtype) / (1 - p)
+    return H * mask, mask
 
 
 @mistake(
