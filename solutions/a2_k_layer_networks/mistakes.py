@@ -1586,6 +1586,20 @@ def best_layers_returned(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, 
 
 @mistake(
     "train",
+    caught_by="every_example_once_an_epoch",
+    says="The examples of a batch are drawn with replacement (`torch.randint`), so some come twice and others never. "
+    "In an epoch each is used once: shuffle them, and cut the order into batches.",
+)
+def drawn_with_replacement(X, y, layers, *, lam, batch_size, n_s, cycles, lr_min, lr_max, generator, on_step=None):
+    def orders():
+        while True:
+            yield from torch.randint(len(X), (len(X),), generator=generator).split(batch_size)
+
+    return _trained(X, y, layers, orders(), _rates(n_s, cycles, lr_min, lr_max), lam, on_step)
+
+
+@mistake(
+    "train",
     caught_by=("every_example_once_an_epoch", "last_batch_is_what_is_left", "batches_of_one"),
     says="Every batch is drawn anew from all examples, so an epoch meets some twice and others never. Go through a "
     "shuffled order batch by batch.",
