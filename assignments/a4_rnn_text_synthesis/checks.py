@@ -1580,10 +1580,10 @@ def answers(draw: Draw, probs: Sequence[float]) -> tuple[Params, Tensor, Tensor]
 
 def written(student: Student, params: Params, h0: Tensor, n: int, generator: torch.Generator, **named: float) -> Tensor:
     """The student's text, n indices that exist."""
-    # One more, since whether `start` comes first is the business of another criterion.
-    result = student.synthesize(params, h0, 0, n + 1, **named, generator=generator)
+    # Two more, since whether `start` comes first, or a character is missing, is the business of another criterion.
+    result = student.synthesize(params, h0, 0, n + 2, **named, generator=generator)
     text = as_text(result)
-    expect(text).all(len(text) > n, f"the text has {len(text)} characters, not {n + 1}")
+    expect(text).all(len(text) > n, f"the text has {len(text)} characters, not {n + 2}")
     expect(text).all((text >= 0) & (text < len(params["c"])), "the text has an index that does not exist")
     return text[-n:].long()
 
@@ -2226,12 +2226,17 @@ def restored(state: Tensor) -> None:
 
 
 def made(student: Student, name: str, seed: int, *arguments: int) -> Any:
-    """A handle to a new module of the student's, whose random numbers follow from the seed."""
+    """A handle to a new module of the student's in evaluation mode, whose random numbers follow from the seed.
+
+    That it has no dropout is the business of one criterion for each module, which sets it to training mode.
+    """
     before = student.prop(seeded, seed)
     try:
-        return student.call(name, *arguments)
+        module = student.call(name, *arguments)
     finally:
         student.prop(restored, before)
+    student.prop(set_mode, module, False)
+    return module
 
 
 @prop
@@ -2345,6 +2350,7 @@ class Reader:
     N: int = 3
     T: int = 6
     m: int = 0
+    training: bool = False
 
     def __post_init__(self) -> None:
         _, self.K, m = sizes(self.draw)
@@ -2357,7 +2363,9 @@ class Reader:
 
     def another(self) -> Any:
         """A model of the same random numbers that has read nothing yet."""
-        return made(self.student, "CharLSTM", self.seed, self.K, self.m, self.layers)
+        model = made(self.student, "CharLSTM", self.seed, self.K, self.m, self.layers)
+        self.student.prop(set_mode, model, self.training)
+        return model
 
     def random_state(self) -> tuple[Tensor, Tensor]:
         """A state as an LSTM may have it."""
@@ -2455,9 +2463,11 @@ def none_means_zeros(student: Student, draw: Draw) -> None:
 
 @CharLSTM.criterion(points=0.5)
 def rows_are_independent(student: Student, draw: Draw) -> None:
-    """Every row of a batch is a text of its own: others beside it change nothing."""
-    reader = Reader(student, draw)
+    """Every row of a batch is a text of its own: others beside it change nothing, nor does chance (no dropout)."""
+    reader = Reader(student, draw, training=True)
     together = reader.logits()
+    same = bool(torch.isclose(reader.logits(), together, rtol=1e-3, atol=1e-5).all())
+    expect(together).all(same, "in training mode the same characters give other logits when they are read again")
     for i in range(reader.N):
         alone = reader.logits(reader.x[i : i + 1].clone())
         expect(together[i : i + 1], f"the logits of row {i} among others").close_to(alone, because="alone", **SINGLE)
@@ -2598,7 +2608,8 @@ def probe_report(model: Probe) -> dict[str, Any]:
 @prop
 def set_mode(model: nn.Module, training: bool) -> None:
     """Setting the model's mode"""
-    model.train(training)
+    if isinstance(model, nn.Module):
+        model.train(training)
 
 
 @prop
@@ -3075,7 +3086,10 @@ def no_positions(student: Student, draw: Draw) -> None:
 def every_row_by_itself(student: Student, draw: Draw) -> None:
     """Every row of a batch is by itself, and the same input gives the same result again (no dropout)."""
     mixer = Mixer(student, draw, N=3)
+    student.prop(set_mode, mixer.module, True)
     together = mixer.run()
+    same = bool(torch.isclose(mixer.run(), together, rtol=1e-3, atol=1e-5).all())
+    expect(together).all(same, "in training mode the same input gives another result when run again: is there dropout?")
     differs(together[0], together[1], "every row has the same result")
     for i in range(3):
         alone = mixer.run(mixer.x[i : i + 1].clone())

@@ -1814,7 +1814,8 @@ with course_style():
 # - `state=None` means zeros. A state that is given is where the LSTM goes on: reading a text in two halves, with the
 #   state handed over, gives the same logits as reading it at once.
 # - The logits at place $t$ depend on `x[:, :t + 1]` only, and on no other stream of the batch.
-# - The module remembers nothing between two calls. No state in `self`.
+# - The module remembers nothing between two calls. No state in `self`. No dropout either: the same characters give the
+#   same logits, in training mode too.
 # - Logits, no softmax.
 # - How a character enters is yours: an `nn.Embedding` of any size, or one-hot rows.
 

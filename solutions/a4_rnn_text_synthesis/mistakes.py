@@ -2602,6 +2602,23 @@ class _Model(nn.Module):
 
 @mistake(
     "CharLSTM",
+    caught_by="rows_are_independent",
+    says="There is dropout between the layers, so in training mode the logits depend on chance. This model has none.",
+)
+class DropoutBetweenLayers(nn.Module):
+    def __init__(self, K, m, layers):
+        super().__init__()
+        self.embed = nn.Embedding(K, m)
+        self.lstm = nn.LSTM(m, m, layers, batch_first=True, dropout=0.2)
+        self.out = nn.Linear(m, K)
+
+    def forward(self, x, state=None):
+        hidden, state = self.lstm(self.embed(x), state)
+        return self.out(hidden), state
+
+
+@mistake(
+    "CharLSTM",
     caught_by=(
         "state_of_every_layer",
         "past_but_not_future",
@@ -3389,14 +3406,7 @@ class MaskOfFixedSize(_Mixer):
 
 @mistake(
     "CausalSelfAttention",
-    caught_by=(
-        "sees_no_future",
-        "heads_attend_apart",
-        "no_positions",
-        "every_row_by_itself",
-        "gradients_reach_the_parameters",
-        "sequences_of_any_length",
-    ),
+    caught_by="every_row_by_itself",
     says="Dropout is applied to the weights. None is asked for.",
 )
 class DropoutOnWeights(_Mixer):
