@@ -2613,9 +2613,11 @@ def set_mode(model: nn.Module, training: bool) -> None:
 
 
 @prop
-def mode_of(model: nn.Module) -> tuple[bool, bool]:
-    """Reading the model's mode, and whether all of its parameters can be trained"""
-    return model.training, all(p.requires_grad for p in model.parameters())
+def mode_of(model: nn.Module) -> tuple[bool, bool, bool]:
+    """Reading the model's mode, whether all of its parameters can be trained, and whether gradients are recorded"""
+    recording = torch.is_grad_enabled()
+    torch.set_grad_enabled(True)  # what one function left must not spoil the next one's marks
+    return model.training, all(p.requires_grad for p in model.parameters()), recording
 
 
 @prop

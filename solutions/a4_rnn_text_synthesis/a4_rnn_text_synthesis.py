@@ -1906,9 +1906,9 @@ check("train_truncated")
 #   `CharLSTM`'s form, which wants $(1, T)$ and returns $(1, T, K)$. `isinstance(model, dict)` tells them apart.
 # - Take $\ln p$ from the logits (`F.cross_entropy`, `log_softmax`): a $p$ that was rounded to 0 cannot be repaired.
 # - Return a Python float. No gradients are needed.
-# - The model is left as it was, also in the mode in which it came. (None of ours has dropout, so `eval()` is not
-#   needed. Who calls it, because one should, asks whether there is one, and puts the mode back:
-#   `model.train(was_training)`.)
+# - The model is left as it was, also in the mode in which it came, and gradients are recorded again afterwards:
+#   `with torch.no_grad():` sees to that. (None of ours has dropout, so `eval()` is not needed. Who calls it, because one
+#   should, asks whether there is one, and puts the mode back: `model.train(was_training)`.)
 #
 # **By hand first.** A model that always gives the right character probability ½ has perplexity 2.
 

@@ -709,10 +709,12 @@ def model_is_left_as_it_was(student: Student, draw: Draw) -> None:
         model = student.prop(probe_model, *held.probe.values())
         student.prop(set_mode, model, mode)
         student.perplexity(model, held.indices)
-        after, trainable = student.prop(mode_of, model)
+        after, trainable, recording = student.prop(mode_of, model)
         kinds = {True: "training mode", False: "evaluation mode"}
         expect(after).all(after == mode, f"a model that came in {kinds[mode]} is left in {kinds[not mode]}")
         expect(trainable).all(trainable is True, "requires_grad of the model's parameters was switched off")
+        text = "the recording of gradients is left switched off: `with torch.no_grad():` puts it back"
+        expect(recording).all(recording is True, text)
 
 
 # --- Bonus -----------------------------------------------------------------------------------------------------------

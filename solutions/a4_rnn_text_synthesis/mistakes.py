@@ -3037,6 +3037,20 @@ def mean_over_N(model, indices):
 
 
 @mistake(
+    "perplexity",
+    caught_by="model_is_left_as_it_was",
+    says="`torch.set_grad_enabled(False)` holds from there on, and nothing can be trained any more. `with "
+    "torch.no_grad():` ends with its block.",
+)
+def gradients_left_switched_off(model, indices):
+    inputs, targets = indices[:-1], indices[1:]
+    if isinstance(model, dict):
+        return math.exp(_forward(model, inputs, targets, torch.zeros_like(model["b"]))[0])
+    torch.set_grad_enabled(False)
+    return math.exp(F.cross_entropy(model(inputs[None])[0][0], targets))
+
+
+@mistake(
     "perplexity", caught_by="as_many_as_equally_likely", says="The exponential is missing: this is the mean of −ln p."
 )
 def exponential_missing(model, indices):
