@@ -1907,8 +1907,8 @@ check("train_truncated")
 # - Take $\ln p$ from the logits (`F.cross_entropy`, `log_softmax`): a $p$ that was rounded to 0 cannot be repaired.
 # - Return a Python float. No gradients are needed.
 # - The model is left as it was, also in the mode in which it came, and gradients are recorded again afterwards:
-#   `with torch.no_grad():` sees to that. (None of ours has dropout, so `eval()` is not needed. Who calls it, because one
-#   should, asks whether there is one, and puts the mode back: `model.train(was_training)`.)
+#   `with torch.no_grad():` sees to that. (None of ours has dropout, so `eval()` is not needed. Who calls it, because
+#   one should, asks whether there is one, and puts the mode back: `model.train(was_training)`.)
 #
 # **By hand first.** A model that always gives the right character probability ½ has perplexity 2.
 
