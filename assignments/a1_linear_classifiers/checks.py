@@ -93,7 +93,8 @@ def hinge_problem(draw: Draw, one_class: bool = False) -> tuple[Tensor, Tensor, 
         margin = wrong_class_margins(X @ W + b, y)
         kinds = margin < -1, (margin > -0.9) & (margin < -0.1), (margin > 0.1) & (margin < 0.9), margin > 1.1
         several, clear = bool(((margin > 0).sum(1) > 1).any()), bool((margin.abs() > 1e-3).all())
-        if several and clear and all(bool(kind.any()) for kind in kinds) and margin_matters(X, y, W, b):
+        kept = int((margin < 0).all(1).sum()) > 1  # so that a mean over the violating examples is seen
+        if several and kept and clear and all(bool(kind.any()) for kind in kinds) and margin_matters(X, y, W, b):
             return X, y, W, b
 
 
@@ -922,7 +923,7 @@ def violated_margins(student: Student, draw: Draw) -> None:
         if ties:  # all scores of an example are equal, or those of its class and of one more
             X, W, b = X @ W + b, torch.eye(len(b), dtype=X.dtype), torch.zeros_like(b)
             X[0], X[1, (y[1] + 1) % len(b)] = X[0, 0], X[1, y[1]]
-            X[2] = 100 * X[2]  # and a margin may be violated by far
+            X[2, y[2]] -= 200.0  # and a margin may be violated by far
         expected = hinge_of(X, y, W, b)
         # A constant added to every loss is the business of another criterion.
         constant = scalar(student.multiclass_hinge(*well_separated(draw, len(X), len(b))))
