@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 
-ACTS = ("=", "+", "-", "@", "\t", "\r")  # with which a spreadsheet begins a formula
+# With which a spreadsheet begins a formula, some also in their full width; it may read a separator of its own country's
+# in a text, and see a cell begin after it.
+_ACTS = re.compile(r"^(?=[\t\r\n])|(?:^|(?<=[;|\t\r\n]))(?=[=+\-@＝＋－＠])")
 
 
 def csv_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -30,4 +33,4 @@ def csv_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, float):
         return f"{value:.10g}"
-    return f"'{value}" if isinstance(value, str) and value.startswith(ACTS) else value
+    return _ACTS.sub("'", value) if isinstance(value, str) else value
