@@ -301,6 +301,9 @@ READABLE_DUNDERS = {
     "__truediv__",
     "__version__",
 }
+# Decorators that keep the function for later, and bases that do nothing with a class that is made of them.
+ONLY_WRAP = {"functools.cache", "functools.lru_cache", "torch.enable_grad", "torch.inference_mode", "torch.no_grad"}
+ONLY_INHERITED = ("torch.nn", "torch.utils.data.Dataset", "torch.utils.data.IterableDataset")
 AUTOGRAD_WORDS = {"backward", "requires_grad", "requires_grad_"}
 HARMLESS = {"torch.func.vmap"}  # nothing is differentiated
 KNOWN_ROOTS = ("torch", "torchvision", "course_utils")  # where a forbidden thing may be found under another name
@@ -987,15 +990,41 @@ def _immediate(source: Source, statement: ast.stmt) -> list[ast.AST]:
     A definition is handed as a whole to its decorators and its bases, so where it has any, the whole counts.
     """
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-        given = [*statement.args.defaults, *(d for d in statement.args.kw_defaults if d is not None)]
+        given: list[ast.AST] = [*statement.args.defaults, *(d for d in statement.args.kw_defaults if d is not None)]
         hints = [a.annotation for a in ast.walk(statement.args) if isinstance(a, ast.arg) and a.annotation is not None]
         given += [h for h in [*hints, statement.returns] if h is not None and not is_hint(source, h)]
-        return [statement] if statement.decorator_list else list(given)
+        given += statement.decorator_list
+        return given if all(_only_wraps(source, d) for d in statement.decorator_list) else [statement]
     if isinstance(statement, ast.ClassDef):
-        if _decorators(statement) - {"dataclass"} or statement.keywords or statement.bases:
+        if _decorators(statement) - {"dataclass"} or statement.keywords or not _is_only_inherited(source, statement):
             return [statement]
         return [part for s in statement.body for part in _immediate(source, s)]
     return [] if isinstance(statement, ast.Import | ast.ImportFrom) else [statement]
+
+
+def _only_wraps(source: Source, decorator: ast.expr) -> bool:
+    """Whether a decorator calls nothing of the function that it is handed before somebody calls that."""
+    head = decorator.func if isinstance(decorator, ast.Call) else decorator
+    if isinstance(head, ast.Name) and head.id in ("property", "staticmethod", "classmethod"):
+        return source.is_builtin(head)
+    dotted, other = source.meanings(head)
+    return bool(dotted) and not other and dotted <= ONLY_WRAP
+
+
+def _is_only_inherited(source: Source, definition: ast.ClassDef, heirs: tuple[str, ...] = ()) -> bool:
+    """Whether the bases of a class call nothing of it when it is made: torch's modules, and their heirs."""
+    for base in definition.bases:
+        own = source.classes.get(base.id) if isinstance(base, ast.Name) else None
+        if own is not None and own.name not in heirs:
+            if source.scopes.module.bindings.get(own.name) != [own] or _method(own, "__init_subclass__"):
+                return False
+            if own.keywords or own.decorator_list or not _is_only_inherited(source, own, (*heirs, own.name)):
+                return False
+        else:
+            dotted, other = source.meanings(base)
+            if other or not dotted or not all(_is_below(d, ONLY_INHERITED) for d in dotted):
+                return False
+    return True
 
 
 def _decorators(definition: ast.FunctionDef | ast.ClassDef) -> set[str]:

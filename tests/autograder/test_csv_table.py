@@ -13,7 +13,7 @@ from autograder.csv_table import csv_table
 @pytest.mark.parametrize(
     ("text", "written"),
     [
-        ("=HYPERLINK(\"http://x\")", "'=HYPERLINK(\"http://x\")"),
+        ('=HYPERLINK("http://x")', '\'=HYPERLINK("http://x")'),
         ("+1", "'+1"),
         ("-1+cmd|' /C calc'!A1", "'-1+cmd|' /C calc'!A1"),
         ("@SUM(A1)", "'@SUM(A1)"),

@@ -167,6 +167,27 @@ def test_what_hides_its_calls_is_not_run_with_the_cells(classroom: Classroom, wh
     classroom.attack({"share": HIDDEN[what] + HONEST["share"]}, says="was not run, because of ")
 
 
+KEPT = {
+    "a method of a module": "def get(self, k):\n        return getattr(self, f'layer{k}')\n",
+    "a decorated method": "@torch.no_grad()\n    def get(self, k):\n        return getattr(self, f'layer{k}')\n",
+    "a property": "@property\n    def get(self):\n        return vars(self)\n",
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_what_does_not_run_with_the_cells_is_left_there(classroom: Classroom, what: str) -> None:
+    """A class of torch's kind in an exercise without rules may do in its methods what it likes."""
+    double = f"class Net(torch.nn.Module):\n    {KEPT[what]}\nclass Deep(Net):\n    pass\n"
+    report = classroom.attack({"double": double + "def double(x):\n    Deep()\n    return x + x\n"})
+    assert "was not run" not in report.told
+
+
+def test_a_class_that_is_called_when_it_inherits(classroom: Classroom) -> None:
+    made = "class A:\n    def __init_subclass__(cls):\n        cls.go(None)\nclass B(A):\n    def go(self):\n"
+    made += "        globals()['torch'].exp = torch.sigmoid\n"
+    classroom.attack({"double": made + HONEST["double"]}, says="was not run, because of globals()")
+
+
 def test_an_exercise_that_is_made_by_what_hides_its_calls(classroom: Classroom) -> None:
     made = "import importlib\nshare = importlib.import_module('torch.nn.functional').softmax\n"
     classroom.attack({"share": made}, lost=["share"], says="share may not use importlib.import_module")
