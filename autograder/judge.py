@@ -310,7 +310,9 @@ class Judge:
             return []
         mistakes = [m for m in self.assignment.mistakes if m.exercise == exercise.name]
         seen = {r.criterion.name: (r.criterion, attempt.calls[r.criterion.name]) for r in failed}
-        named = [m.says for m in name_mistakes(seen, mistakes, lambda m: self._student_with(m, secret), secret)]
+        met = {r.criterion.name for r in attempt.results if r.passed}
+        found = name_mistakes(seen, mistakes, lambda m: self._student_with(m, secret), secret, met)
+        named = [m.says for m in found]
         generic = [c for r in failed if r.unmet for c in r.unmet.causes[:1]]
         return list(dict.fromkeys(named or generic))[:4]
 

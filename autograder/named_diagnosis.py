@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ def name_mistakes(
     mistakes: Sequence[Mistake],
     student_with: Callable[[Mistake], Student],
     secret: str,
+    met: Collection[str] = (),
 ) -> list[Mistake]:
     """The mistakes that would have given the student's results, call by call, in the failed criteria they explain.
 
@@ -35,6 +36,8 @@ def name_mistakes(
         `student_with(mistake)` calls the reference, but for the one exercise that the mistake solves wrongly.
     secret : str
         What the criteria's inputs were drawn with.
+    met : collection of str
+        The criteria that are met.  A mistake that would have failed more of those than of the others is not it.
 
     Returns
     -------
@@ -45,7 +48,7 @@ def name_mistakes(
     explained: list[tuple[set[str], Mistake]] = []
     for mistake in mistakes:
         wanted = set(mistake.caught_by) & set(failed)
-        if not wanted or 2 * len(wanted) < len(mistake.caught_by):  # it would have failed much that is met
+        if not wanted or len(wanted) < len(set(mistake.caught_by) & set(met)):
             continue
         matches = set()
         for name in wanted:
