@@ -2815,7 +2815,7 @@ def nats(got: Any, expected: Tensor, N: int) -> Tensor:
 @perplexity.criterion(points=1)
 def perplexity_of_an_rnn(student: Student, draw: Draw) -> None:
     """For the params of a vanilla RNN: exp of the mean of −ln p over the N − 1 predictions."""
-    for N in (12, 7):
+    for N in (12, 7, 2):
         held = Held(draw, N)
         expected = held.expected()[0].log()
         mean = nats(student.perplexity(held.rnn, held.indices), expected, N)
@@ -2825,7 +2825,7 @@ def perplexity_of_an_rnn(student: Student, draw: Draw) -> None:
 @perplexity.criterion(points=1)
 def perplexity_of_a_module(student: Student, draw: Draw) -> None:
     """For a model of CharLSTM's form, which takes (1, T) indices and a state: the same."""
-    for N in (12, 7):
+    for N in (12, 7, 2):
         held = Held(draw, N)
         model = student.prop(probe_model, *held.probe.values())
         expected = held.expected()[1].log()

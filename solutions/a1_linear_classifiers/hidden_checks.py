@@ -112,10 +112,11 @@ def small_spread_is_kept(student: Student, draw: Draw) -> None:
     X = torch.cat([around_zero, around_one], 1)[:, draw.permutation(2 * d)].contiguous()
     X[-1, ::2] = X[0, ::2]  # to compare some of the entries is not enough
     X[1:-1, 1] = X[0, 1]
-    _, std = pair(student.standardizer(X))
-    ratio = expect(std, "std").shape(2 * d).tensor() / X.std(0, correction=0)
-    # Loose, since the divisor (N or N − 1) is the business of another criterion.
-    expect(ratio).all((ratio > 0.8) & (ratio < 1.25), "std of a feature with little spread is not its own")
+    for some in (X, X[:, 1:2].clone()):  # a single feature is a set of features too
+        _, std = pair(student.standardizer(some))
+        ratio = expect(std, "std").shape(some.shape[1]).tensor() / some.std(0, correction=0)
+        # Loose, since the divisor (N or N − 1) is the business of another criterion.
+        expect(ratio).all((ratio > 0.8) & (ratio < 1.25), "std of a feature with little spread is not its own")
 
 
 add_precision(standardizer, lambda student, draw: pair(student.standardizer(features(draw))))
@@ -126,8 +127,9 @@ def small_std_is_used_as_it_is(student: Student, draw: Draw) -> None:
     """A feature is divided by its std and nothing else, however small it is."""
     X = features(draw)
     X = X * torch.logspace(-12, -6, X.shape[1], dtype=torch.float64)
-    mean, std = X.mean(0), X.std(0, correction=0)
-    expect(student.standardize(X, mean, std)).close_to((X - mean) / std)
+    for some in (X, X[:, :1].clone()):  # a single feature is a set of features too
+        mean, std = some.mean(0), some.std(0, correction=0)
+        expect(student.standardize(some, mean, std)).close_to((some - mean) / std)
 
 
 add_precision(standardize, lambda student, draw: [student.standardize(draw.normal(9, 4), *draw.uniform(0.5, 2, 2, 4))])
@@ -292,15 +294,16 @@ add_precision(
 
 @accuracy.criterion(points=0.5)
 def all_right_and_none_right(student: Student, draw: Draw) -> None:
-    """All right is 1 and none right is 0: for one example, and for scores that are large, small or all negative."""
+    """All right is 1 and none right is 0: for one example or feature, for large, small or negative scores."""
     X, _, usual, _, _ = partly_right(draw)
-    order = (X @ usual).argsort(1)
-    cases = ((len(X), 1.0, 0.0), (1, 1.0, 0.0), (len(X), 1000.0, 0.0), (len(X), 1e-9, 0.0), (len(X), 1.0, -100.0))
-    for N, scale, shift in cases:
-        W, b = scale * usual, torch.full_like(usual[0], shift)
-        all_right, none_right = order[:N, -1].clone(), order[:N, -2].clone()
-        expect(student.accuracy(X[:N], all_right, W, b), "the accuracy where all are right").close_to(1.0)
-        none = student.accuracy(X[:N], none_right, W, b)
+    N, d = X.shape
+    cases = ((N, d, 1, 0), (1, d, 1, 0), (N, 1, 1, 0), (N, d, 1000, 0), (N, d, 1e-9, 0), (N, d, 1, -100))
+    for n, m, scale, shift in cases:
+        some, W, b = X[:n, :m].clone(), scale * usual[:m], torch.full_like(usual[0], shift)
+        order = (some @ W).argsort(1)
+        all_right, none_right = order[:, -1].clone(), order[:, -2].clone()
+        expect(student.accuracy(some, all_right, W, b), "the accuracy where all are right").close_to(1.0)
+        none = student.accuracy(some, none_right, W, b)
         expect(none, "the accuracy where none is right").close_to(0.0, atol=1e-9)
 
 
@@ -412,10 +415,15 @@ def generator_decides(student: Student, draw: Draw) -> None:
 
 @minibatch_gd.criterion(points=0.5)
 def batches_of_one(student: Student, draw: Draw) -> None:
-    """Batches of a single example are batches too."""
-    training = Training(draw, N=draw.integer(5, 9), batch_size=1, epochs=2)
-    training.run(student)
-    training.expect_sizes(*[1] * training.N)
+    """Batches of a single example are batches too, also where the set has no other; so is a single feature one."""
+    for N in (draw.integer(5, 9), 1):
+        training = Training(draw, N=N, batch_size=1, epochs=2)
+        training.run(student)
+        training.expect_sizes(*[1] * N)
+    positional, named = training_arguments(draw, (5, 1, 2))
+    W, b = pair(student.minibatch_gd(*positional, **named))
+    finite(W, 1, 2, name="W of one feature")
+    finite(b, 2, name="b of two classes")
 
 
 @minibatch_gd.criterion(points=0.5, contract=True)

@@ -1438,6 +1438,21 @@ def one_epoch_too_few(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, gen
 
 
 @mistake(
+    "minibatch_gd",
+    caught_by="batches_of_one",
+    says="`squeeze()` takes the axis of the examples away too where the training set has a single one; name the axis "
+    "that is to go: `squeeze(1)`.",
+)
+def order_of_one_squeezed(X, y, W, b, gradients, *, lam, lr, batch_size, epochs, generator):
+    for _ in range(epochs):
+        order = torch.rand(len(X), 1, generator=generator).argsort(0).squeeze()
+        for batch in order.split(batch_size):
+            grad_W, grad_b = gradients(X[batch], y[batch], W, b, lam)
+            W, b = W - lr * grad_W, b - lr * grad_b
+    return W, b
+
+
+@mistake(
     "binary_cross_entropy",
     caught_by="mean_over_classes",
     says="The losses of an example's classes are summed; the mean over the K classes is asked for.",

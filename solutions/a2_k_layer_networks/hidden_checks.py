@@ -233,7 +233,7 @@ add_precision(forward, lambda student, draw: [forward_scores(student, *small(dra
 @cost.criterion(points=0.5, contract=True)
 def one_example_is_a_set(student: Student, draw: Draw) -> None:
     """A single example, which lacks most classes, is a set too: a set's cost is the mean of theirs."""
-    for shape in (sizes(draw, 2), [1, 3, 2]):
+    for shape in (sizes(draw, 2), [1, 3, 2], [4, 1, 3]):
         p = problem(draw, shape=shape, N=shape[-1] + 3)
         whole = scalar(student.cost(p.X, p.y, p.layers, 0.0), "the cost")
         singly = [
@@ -351,8 +351,8 @@ def add_backward(exercise: Exercise, *, bn: bool) -> None:
     def with_every_bias(student: Student, draw: Draw) -> None:
         """Biases that are not zero, and classes that no example belongs to (up to the factor of the last layer's)."""
         hidden_b = not bn and hidden_b_fits(student, draw)
-        for count in (2, 4):
-            p = problem(draw, count, bn=bn)
+        for shape in (sizes(draw, 2), sizes(draw, 4), [1, 1, 2]):
+            p, count = problem(draw, shape=shape, bn=bn), len(shape) - 1
             p.y[p.y == len(p.layers[-1]["b"]) - 1] = 0
             passes = Passes(student, p, bn=bn)
             for k in range(count):
@@ -539,13 +539,13 @@ def regulariser_of_a_mini_batch(student: Student, draw: Draw) -> None:
 
 @train.criterion(points=0.5)
 def batch_larger_than_the_set(student: Student, draw: Draw) -> None:
-    """A batch_size larger than the set makes one batch of all examples."""
+    """A batch_size larger than the set makes one batch of all examples, also where that is a single one."""
     if repeats_examples(student, draw):
         return
-    training = counters(draw, N=7, batch_size=10, n_s=2, cycles=1)
-    training.lr_max = TINY
-    use = in_units(use_of_examples(student, training, draw.generator()), 7.0)
-    expect(use, "how often each example was used, on average once,").close_to(torch.ones_like(use), rtol=1e-3)
+    for N in (7, 1):
+        training = counters(draw, N=N, batch_size=10, n_s=2, cycles=1).changed(lr_max=TINY)
+        use = in_units(use_of_examples(student, training, draw.generator()), float(N))
+        expect(use, "how often each example was used, on average once,").close_to(torch.ones_like(use), rtol=1e-3)
 
 
 @train.criterion(points=0.5)
@@ -752,11 +752,12 @@ def far_from_zero(student: Student, draw: Draw) -> None:
     N = len(b.S)
     if normalises_somehow(student, b):
         return
-    b.S = b.S + 1e8
-    expected = (b.S - b.S.mean(0)) / b.S.std(0, correction=0)
-    out, _, _ = b.forward(student, None, training=True)
-    got = apart_from_factor(out, expected, math.sqrt(N / (N - 1)), name="out")
-    expect(got, "out").close_to(expected, rtol=1e-3, atol=1e-3)
+    for m in (len(b.gamma), 1):  # a single feature is a layer too
+        far = Batch(b.S[:, :m] + 1e8, b.gamma[:m], b.beta[:m])
+        expected = (far.S - far.S.mean(0)) / far.S.std(0, correction=0)
+        out, _, _ = far.forward(student, None, training=True)
+        got = apart_from_factor(out, expected, math.sqrt(N / (N - 1)), name="out")
+        expect(got, "out").close_to(expected, rtol=1e-3, atol=1e-3)
 
 
 def batch_norm_cache(student: Student, draw: Draw, *, training: bool = True) -> Any:
@@ -942,8 +943,10 @@ def small_batches(student: Student, draw: Draw) -> None:
         while N > 1 and any(bool((of["var"] < 0.1).any()) for of in batch_statistics(p.X, p.layers)):
             p = problem(draw, shape=shape, N=N, bn=True)
         p = wide(p)
-        scores, _ = bn_scores(student, p.X, p.layers, None, training=True)
+        scores, running = bn_scores(student, p.X, p.layers, None, training=True)
         expect(scores, f"the matrix of scores of {N} examples").close_to(scores_of(p.X, p.layers), single=True)
+        if len(p.layers) == 2:  # else layers may be mixed up, which scores_afterwards asks
+            bn_scores(student, p.X, p.layers, running, training=False)  # finite
 
 
 @forward_bn.criterion(points=0.25, contract=True)
@@ -1020,6 +1023,12 @@ def number_of_dropped_entries_varies(student: Student, draw: Draw) -> None:
     for what, count in counts.items():
         varies = len(set(count.flatten().tolist())) > 1
         expect(stays).all(varies or always, f"the number of entries dropped in a {what} is always the same")
+    alike = [bool((stays == stays.select(axis, 0).unsqueeze(axis)).all()) for axis in (1, 2)]
+    for shape, together in (((1, 200), alike[1]), ((200, 1), alike[0])):
+        out, _ = dropped_out(student, away_from_zero(draw, *shape), 0.5, generator)
+        # That rows or columns are dropped as a whole is asked by each_entry_has_its_own_draw.
+        some = bool((out == 0).any()) and bool((out != 0).any())
+        expect(out).all(some or together, f"all or none of the entries of an H of shape {shape} are dropped")
 
 
 @dropout_forward.criterion(points=0.5, contract=True)
@@ -1082,15 +1091,15 @@ add_precision(
 @dropout_backward.criterion(points=0.5, contract=True)
 def where_the_input_is_zero(student: Student, draw: Draw) -> None:
     """An entry that was 0 already but was not dropped has a gradient: the mask decides, not the output."""
-    H = away_from_zero(draw, 40, 30)
-    H[:, ::2] = 0.0
-    upstream, p = away_from_zero(draw, 40, 30), draw.number(0.3, 0.5)
-    _, cache = dropped_out(student, H, p, draw.generator())
-    got = finite(student.dropout_backward(upstream, cache), 40, 30)
-    shares = [(got[:, k::2] != 0).double().mean().item() for k in (0, 1)]
-    # Chance takes a right solution this far off once in 10¹⁰ times (Hoeffding's inequality for the difference).
-    text = f"{shares[0]:.0%} of the gradients are not 0 where the input is 0, {shares[1]:.0%} elsewhere"
-    expect(got).all(abs(shares[0] - shares[1]) < 0.2 and shares[1] > 0, text)
+    for shape in ((40, 30), (1, 1200), (1200, 1)):  # a batch of one and a single unit are no special cases
+        H, upstream, p = away_from_zero(draw, *shape), away_from_zero(draw, *shape), draw.number(0.3, 0.5)
+        H.view(-1)[::2] = 0.0
+        _, cache = dropped_out(student, H, p, draw.generator())
+        got = finite(student.dropout_backward(upstream, cache), *shape).flatten()
+        shares = [(got[k::2] != 0).double().mean().item() for k in (0, 1)]
+        # Chance takes a right solution this far off once in 10¹⁰ times (Hoeffding's inequality for the difference).
+        text = f"{shares[0]:.0%} of the gradients are not 0 where the input is 0, {shares[1]:.0%} elsewhere"
+        expect(got).all(abs(shares[0] - shares[1]) < 0.2 and shares[1] > 0, text)
 
 
 @dropout_backward.criterion(points=0.25, contract=True, name="cache_serves_again")
@@ -1141,12 +1150,12 @@ add_precision(ensemble, lambda student, draw: [student.ensemble(probabilities(dr
 @train_snapshots.criterion(points=0.5)
 def every_example_once_an_epoch(student: Student, draw: Draw) -> None:
     """Each epoch uses every example once, in a new order (here a cycle is two epochs, or four updates are one)."""
-    for n_s, cycles, batch_size in ((3, 2, 4), (2, 1, 3)):
-        training = counters(draw, N=12, batch_size=batch_size, n_s=n_s, cycles=cycles).changed(lr_max=TINY)
+    for N, n_s, cycles, batch_size in ((12, 3, 2, 4), (12, 2, 1, 3), (1, 2, 1, 3)):
+        training = counters(draw, N=N, batch_size=batch_size, n_s=n_s, cycles=cycles).changed(lr_max=TINY)
         W = training.layers[0]["W"]
         last = snapshots_of(student, training, draw.generator())[-1]
         moved = entry(last, 0, "W", W.shape, "the layers").double() - W
-        use = in_units((moved[:, 0] - moved[:, 1]) / training.X.diagonal(), 12.0)
+        use = in_units((moved[:, 0] - moved[:, 1]) / training.X.diagonal(), float(N))
         expect(use, "how often each example was used, on average once,").close_to(torch.ones_like(use), rtol=1e-3)
     expect_new_orders(student, draw, "train_snapshots")
 

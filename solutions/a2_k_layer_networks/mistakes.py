@@ -3882,6 +3882,20 @@ def exact_number_dropped(H, p, *, training, generator):
 
 @mistake(
     "dropout_forward",
+    caught_by="number_of_dropped_entries_varies",
+    says="`squeeze()` takes the axis of the examples away too where the batch has a single one, and then there is no "
+    "second axis; H has two as it is.",
+)
+def batch_of_one_squeezed(H, p, *, training, generator):
+    if not training:
+        return H, None
+    N, m = H.squeeze().shape
+    mask = (torch.rand(N, m, generator=generator) >= p).to(H.dtype) / (1 - p)
+    return H * mask, mask
+
+
+@mistake(
+    "dropout_forward",
     caught_by=(
         "entries_are_dropped_or_scaled",
         "expectation_is_kept",

@@ -212,6 +212,10 @@ def conv_of_smallest_sizes(student: Student, draw: Draw) -> None:
     expect(conv_out(student, one), "out for one channel").close_to(alone, because="out where the others are 0")
     corner = replace(p, X=p.X[:, :, :kh, :kw].clone())
     expect(conv_out(student, corner), "out for a filter as large as the image").close_to(every[:, :, :1, :1])
+    pixel = replace(p, filters=p.filters[:, :, :1, :1].clone())
+    every = varied(conv_out(student, pixel), *convolved(*pixel.arguments).shape, name="out")
+    row = conv_out(student, replace(pixel, X=p.X[:, :, :1].clone()))
+    expect(row, "out for a row of pixels and filters of one pixel").close_to(every[:, :, :1])
 
 
 add_precision(conv2d_forward, lambda student, draw: [conv_out(student, convolution(draw, bias=False, square=True))])
@@ -255,18 +259,20 @@ def gradients_with_stride_and_padding(student: Student, draw: Draw) -> None:
 
 @conv2d_backward.criterion(points=0.5, contract=True, name="smallest_sizes")
 def gradients_of_smallest_sizes(student: Student, draw: Draw) -> None:
-    """The gradients for a set of images are those of its single images, joined or summed."""
-    p = convolution(draw)
-    together = conv_passes(student, draw, p)
-    singly = [
-        conv_passes(student, draw, replace(p, X=p.X[n : n + 1].clone()), together.grad_out[n : n + 1])
-        for n in range(len(p.X))
-    ]
-    joined = [torch.cat([one.got(0) for one in singly]), sum(one.got(1) for one in singly)]
-    for k in (0, 1):
-        name = CONV2D.gradients[k]
-        varied(joined[k], *together.leaves[k].shape, name=name)
-        expect(together.gradients[k], name).close_to(joined[k], because="from yours for one image each")
+    """The gradients for a set of images are those of its single images, also for one filter of one pixel."""
+    pixel = Conv(draw.normal(2, 1, 3, 4), away_from_zero(draw, 1, 1, 1, 1), draw.normal(1))
+    for p in (convolution(draw), pixel):
+        together = conv_passes(student, draw, p)
+        singly = [
+            conv_passes(student, draw, replace(p, X=p.X[n : n + 1].clone()), together.grad_out[n : n + 1])
+            for n in range(len(p.X))
+        ]
+        joined = [torch.cat([one.got(0) for one in singly]), sum(one.got(1) for one in singly)]
+        for k in (0, 1):
+            name = CONV2D.gradients[k]
+            if joined[k].numel() > 1:
+                varied(joined[k], *together.leaves[k].shape, name=name)
+            expect(together.gradients[k], name).close_to(joined[k], because="from yours for one image each")
 
 
 add_hidden_pair_criteria(CONV2D, conv2d_backward, small_convolution)
@@ -313,7 +319,7 @@ def ties_of_overlapping_windows(student: Student, draw: Draw) -> None:
 
 @max_pool2d_backward.criterion(points=0.5, contract=True, name="smallest_sizes")
 def pooling_gradients_of_smallest_sizes(student: Student, draw: Draw) -> None:
-    """The gradient for a set of images is that of its single images and channels, joined."""
+    """The gradient for a set of images is that of its single images, channels and windows, joined."""
     X, k, stride = pooling(draw, 2, 2, divides=True)
     together = pool_passes(student, draw, (X, k, stride))
     whole = varied(together.got(0), *X.shape, name="grad_X")
@@ -322,6 +328,8 @@ def pooling_gradients_of_smallest_sizes(student: Student, draw: Draw) -> None:
     expect(one.got(0), "grad_X for one image").close_to(whole[n : n + 1])
     one = pool_passes(student, draw, (X[:, c : c + 1].clone(), k, stride), together.grad_out[:, c : c + 1])
     expect(one.got(0), "grad_X for one channel").close_to(whole[:, c : c + 1])
+    corner = pool_passes(student, draw, (X[:, :, :k, :k].clone(), k, stride), together.grad_out[:, :, :1, :1])
+    expect(corner.got(0), "grad_X for a window as large as the image").close_to(whole[:, :, :k, :k])
 
 
 add_hidden_pair_criteria(MAX_POOL2D, max_pool2d_backward, small_pooling)
@@ -353,6 +361,11 @@ def transposed_of_smallest_sizes(student: Student, draw: Draw) -> None:
     expect(stamped_by(student, corner), "the result for one pixel").close_to(
         stamped_by(student, replace(corner, stride=1))
     )
+    pixel = replace(p, X=p.X[:, :1].clone(), filters=p.filters[:1, :, :1, :1].clone())
+    every = varied(stamped_by(student, pixel), *stamped(pixel).shape)
+    row = replace(pixel, X=pixel.X[:, :, :1].clone())
+    got = with_every_axis(student.conv_transpose2d(*row.arguments), *stamped(row).shape)
+    expect(got, "the result for one channel and filters of one pixel").close_to(every[:, :, : got.shape[2]])
 
 
 add_precision(
@@ -629,10 +642,10 @@ def generator_decides_on_the_order(student: Student, draw: Draw) -> None:
 
 @train_epoch.criterion(points=0.5)
 def batches_of_one(student: Student, draw: Draw) -> None:
-    """Batches of a single image are batches too."""
-    epoch = Epoch(student, draw, 5, 1)
-    sizes = [len(batch) for batch in epoch.batches]
-    expect(sizes).all(sizes == [1] * 5, f"5 images one at a time came as batches of {sizes[:6]}")
+    """Batches of a single image are batches too, also where there is no other."""
+    for N in (5, 1):
+        sizes = [len(batch) for batch in Epoch(student, draw, N, 1).batches]
+        expect(sizes).all(sizes == [1] * N, f"{N} images one at a time came as batches of {sizes[:6]}")
 
 
 @train_epoch.criterion(points=0.5, contract=True)
@@ -760,6 +773,8 @@ def smallest_epochs(student: Student, draw: Draw) -> None:
     batches = batches_of(student, y, 1, draw.generator())
     expect(batches).all(bool(batches), "there is no batch")
     expect(batches).all(all(len(b) == 1 for b in batches), "batch_size is 1, but a batch has another size")
+    only = epoch_of(student, torch.zeros(1, dtype=torch.int64), 3, draw.generator())
+    expect(only, "the indices of an epoch over one example").equal(torch.zeros(1, dtype=torch.int64))
 
 
 @balanced_batches.criterion(points=0.25, contract=True, name="same_state_same_result")

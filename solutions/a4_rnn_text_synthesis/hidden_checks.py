@@ -257,11 +257,12 @@ add_precision(rnn_forward, lambda student, draw: loss_and_state(student, small(d
 
 @rnn_backward.criterion(points=1)
 def long_sequences(student: Student, draw: Draw) -> None:
-    """The gradients go back through all steps of a long sequence, not only through the last few (slopes are 1)."""
-    p = problem(draw, 40, shape=(4, 6), h0=False)
-    Q, _ = torch.linalg.qr(draw.normal(6, 6))
-    p = p.with_params(W=Q).gentle()  # an orthogonal W and small states: what reaches back does not fade
-    Passes(student, p).check("W", "U", rtol=2e-3)
+    """The gradients go back through all steps of a long sequence, also for a single unit (slopes are 1)."""
+    for m in (6, 1):
+        p = problem(draw, 40, shape=(4, m), h0=False)
+        Q, _ = torch.linalg.qr(draw.normal(m, m))
+        p = p.with_params(W=Q).gentle()  # an orthogonal W and small states: what reaches back does not fade
+        Passes(student, p).check("W", "U", rtol=2e-3)
 
 
 @rnn_backward.criterion(points=0.25, contract=True, name="one_hot_rows_of_another_dtype")
@@ -468,15 +469,16 @@ def sure_networks(student: Student, draw: Draw) -> None:
 
 @train_rnn.criterion(points=0.5)
 def one_chunk_is_a_text(student: Student, draw: Draw) -> None:
-    """A T beyond the length of the text gives one chunk a pass (lr = 0 here)."""
-    training = Training(draw, chunks=1, updates=3)
-    training.indices, training.T = training.indices[: training.T], training.T + 20
-    training.run(student)
-    _, losses, _ = training.expected()
-    _, unshifted, _ = training.expected(ahead=0)  # the targets are the business of chunks_in_order
-    first = apart_from_factor(training.reported("loss", 0), losses[0], 1 / (len(training.indices) - 1))
-    right = unshifted[0] if bool((first - unshifted[0]).abs() <= 1e-6 * unshifted[0]) else losses[0]
-    expect(first, "the loss").close_to(right)
+    """A T beyond the length of the text gives one chunk a pass; two characters are a text (lr = 0 here)."""
+    for length in (None, 2):
+        training = Training(draw, chunks=1, updates=3)
+        training.indices, training.T = training.indices[: length or training.T], training.T + 20
+        training.run(student)
+        _, losses, _ = training.expected()
+        _, unshifted, _ = training.expected(ahead=0)  # the targets are the business of chunks_in_order
+        first = apart_from_factor(training.reported("loss", 0), losses[0], 1 / (len(training.indices) - 1))
+        right = unshifted[0] if bool((first - unshifted[0]).abs() <= 1e-6 * unshifted[0]) else losses[0]
+        expect(first, "the loss").close_to(right)
 
 
 @train_rnn.criterion(points=0.5)
@@ -550,10 +552,10 @@ add_precision(train_rnn, trained)
 
 @lstm_step.criterion(points=0.5)
 def saturated_gates(student: Student, draw: Draw) -> None:
-    """Gates may be shut or wide open, by inputs of thousands, without overflow (c = 0 and h = 0 here)."""
-    p = cell(draw, 4)
-    p = replace(p, h=0 * p.h, c=0 * p.c)
-    for size in (-3000.0, 3000.0):
+    """Gates may be shut or wide open, by inputs of thousands, without overflow (c = 0 and h = 0 here); or one unit."""
+    for size, shape in ((-3000.0, None), (3000.0, None), (3000.0, (2, 1))):
+        p = cell(draw, 4, shape)
+        p = replace(p, h=0 * p.h, c=0 * p.c)
         q = replace(p.with_params(b=0 * p.params["b"], U=p.params["U"].abs()), x=size * p.x.abs())
         _, c, _ = lstm(student, q)
         expect(c, "c with all of z far from 0").close_to(lstm_of(q.params, q.x, q.h, q.c)[1], atol=1e-9)
@@ -565,18 +567,19 @@ add_precision(lstm_step, lambda student, draw: lstm(student, cell(draw, 4))[:2])
 @lstm_backward_step.criterion(points=0.5, contract=True)
 def caches_of_their_own(student: Student, draw: Draw) -> None:
     """A cache holds what belongs to its step, however many came since, and may be used twice."""
-    p, q = cell(draw, 4, (5, 3)), cell(draw, 4, (5, 3))
-    up_h, up_c = draw.normal(3), draw.normal(3)
-    _, _, cache = lstm(student, p)
-    at_once = expect(student.lstm_backward_step(up_h, up_c, cache)).parts(*BACKWARD)
-    _, _, cache = lstm(student, p)
-    _, _, other = lstm(student, q)
-    for one in (other, cache, cache):
-        later = expect(student.lstm_backward_step(up_h, up_c, one)).parts(*BACKWARD)
-    for name, shape, one, two in zip(BACKWARD[1:], ((5,), (3,), (3,)), at_once[1:], later[1:], strict=True):
-        expected = finite(one, *shape, name=name)
-        expect(expected).all(bool((expected != 0).any()), f"{name} is 0")
-        expect(two, f"{name} from the same cache later").close_to(expected)
+    for K, m in ((5, 3), (2, 1)):  # a single unit is no special case
+        p, q = cell(draw, 4, (K, m)), cell(draw, 4, (K, m))
+        up_h, up_c = draw.normal(m), draw.normal(m)
+        _, _, cache = lstm(student, p)
+        at_once = expect(student.lstm_backward_step(up_h, up_c, cache)).parts(*BACKWARD)
+        _, _, cache = lstm(student, p)
+        _, _, other = lstm(student, q)
+        for one in (other, cache, cache):
+            later = expect(student.lstm_backward_step(up_h, up_c, one)).parts(*BACKWARD)
+        for name, size, one, two in zip(BACKWARD[1:], (K, m, m), at_once[1:], later[1:], strict=True):
+            expected = finite(one, size, name=name)
+            expect(expected).all(bool((expected != 0).any()), f"{name} is 0")
+            expect(two, f"{name} from the same cache later").close_to(expected)
 
 
 @lstm_backward_step.criterion(points=0.25, contract=True, name="not_clipped")
@@ -621,12 +624,13 @@ def saturated_gates_of_a_gru(student: Student, draw: Draw) -> None:
 @gru_step.criterion(points=0.5)
 def state_moves_the_gates(student: Student, draw: Draw) -> None:
     """h W counts in r and z: there it is as good as a part of x U."""
-    p = cell(draw, 3)
-    gates = (torch.arange(3 * p.m) < 2 * p.m).double()
-    plain = p.with_params(W=(1 - gates) * p.params["W"])
-    expected = gru(student, plain.with_params(U=into_U(p, gates * (p.h @ p.params["W"]))))
-    differs(gru(student, plain), expected, "h is the same whatever x U is")
-    expect(gru(student, p), "h").close_to(expected, because="that of x U with h W added to it in r and z")
+    for shape in (None, (2, 1)):  # a single unit is no special case
+        p = cell(draw, 3, shape)
+        gates = (torch.arange(3 * p.m) < 2 * p.m).double()
+        plain = p.with_params(W=(1 - gates) * p.params["W"])
+        expected = gru(student, plain.with_params(U=into_U(p, gates * (p.h @ p.params["W"]))))
+        differs(gru(student, plain), expected, "h is the same whatever x U is")
+        expect(gru(student, p), "h").close_to(expected, because="that of x U with h W added to it in r and z")
 
 
 add_precision(gru_step, lambda student, draw: [gru(student, cell(draw, 3))])
@@ -722,9 +726,11 @@ def model_is_left_as_it_was(student: Student, draw: Draw) -> None:
 
 @attention.criterion(points=0.5)
 def large_products(student: Student, draw: Draw) -> None:
-    """Products of thousands do not overflow (d = 1, not causal here)."""
-    for scale in (5000.0, 50.0):
+    """Products of thousands do not overflow, nor does a single one (d = 1, not causal here)."""
+    for scale, one in ((5000.0, False), (50.0, False), (50.0, True)):
         lookup = Lookup(draw, scale=scale)
+        if one:  # one query, one key and a value of one number
+            lookup.Q, lookup.K, lookup.V = lookup.Q[:1], lookup.K[:1], lookup.V[:1, :1].clone()
         expect(lookup.run(student)).close_to(lookup.expected(), atol=1e-6)
 
 
