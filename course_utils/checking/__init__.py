@@ -9,6 +9,7 @@ A checks module defines exercises and their criteria:
 ...     expect(student.softmax(draw.normal(5, 7)).sum(1)).close_to(torch.ones(5))
 """
 
+from course_utils.checking.causes import FROM_ELSEWHERE
 from course_utils.checking.contract import add_contract, add_precision
 from course_utils.checking.draw import Draw, as_dtype, away_from_zero, strided
 from course_utils.checking.exercise import Criterion, Exercise, exercises_of, opaque_results
@@ -24,6 +25,7 @@ from course_utils.checking.variants import Alternative, Mistake, alternative, mi
 from course_utils.checking.verdict import CriterionResult, ExerciseResult, judge_exercise
 
 __all__ = [
+    "FROM_ELSEWHERE",
     "Alternative",
     "Criterion",
     "CriterionFault",

@@ -12,6 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+# The end of a sentence on what comes otherwise when a function is called twice from the same state of `generator`.
+FROM_ELSEWHERE = (
+    " the second time, from the same state of `generator`: some of the chance comes from elsewhere, such as PyTorch's "
+    "or NumPy's global state"
+)
+
 
 @dataclass
 class Hints:

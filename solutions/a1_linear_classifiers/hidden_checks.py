@@ -46,12 +46,8 @@ from assignments.a1_linear_classifiers.checks import (
     training_arguments,
     whole_batches,
 )
-from course_utils.checking import Draw, Exercise, Student, add_precision, expect, finite, scalar
+from course_utils.checking import FROM_ELSEWHERE, Draw, Exercise, Student, add_precision, expect, finite, scalar
 
-FROM_ELSEWHERE = (
-    " the second time, from the same state of `generator`: some of the chance comes from elsewhere, such as PyTorch's "
-    "or NumPy's global state"
-)
 LARGE = 690.0  # exp(690) and exp(−690) are still numbers, exp(2 · 690) is not
 
 # --- Criteria that several exercises share ---------------------------------------------------------------------------

@@ -97,7 +97,17 @@ from assignments.a2_k_layer_networks.checks import (
     wide,
     with_parts,
 )
-from course_utils.checking import Draw, Exercise, Nested, Student, Unmet, add_precision, expect, unchanged_arguments
+from course_utils.checking import (
+    FROM_ELSEWHERE,
+    Draw,
+    Exercise,
+    Nested,
+    Student,
+    Unmet,
+    add_precision,
+    expect,
+    unchanged_arguments,
+)
 from course_utils.checking.draw import strided
 
 CachedCall = Callable[[Student, Draw], Any]
@@ -112,12 +122,6 @@ def seeded(seed: int, moved_on: int = 0) -> torch.Generator:
     generator = torch.Generator().manual_seed(seed)
     torch.rand(moved_on, generator=generator)
     return generator
-
-
-FROM_ELSEWHERE = (
-    " the second time, from the same state of `generator`: some of the chance comes from elsewhere, such as PyTorch's "
-    "or NumPy's global state"
-)
 
 
 def close(a: Tensor, b: Tensor) -> bool:
