@@ -11,7 +11,8 @@ import ast
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from autograder.rules import Source, hidden_when_run
+from autograder.rules import hidden_when_run
+from autograder.submitted_source import Source
 from course_utils.notebook_code import StudentCell, bound_names, text_of
 
 MAX_ROUNDS = 5  # what is left out may have kept a name from meaning what it means now

@@ -15,7 +15,8 @@ from functools import cache
 
 import torch
 
-from autograder.rules import UNREADABLE_ATTRIBUTES, Source, is_constant, is_hint
+from autograder.submitted_source import Source, is_constant, is_hint
+from autograder.unreadable import UNREADABLE_ATTRIBUTES
 
 LASTING = (
     *(ast.Global, ast.Nonlocal, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Match, ast.Yield, ast.YieldFrom),

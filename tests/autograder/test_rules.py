@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from autograder.rules import Source, read
+from autograder.rules import read
 from autograder.submission import read_notebook_bytes
+from autograder.submitted_source import Source
 
 FORBIDDEN = (
     "torch.softmax",

@@ -7,8 +7,8 @@ import ast
 import pytest
 
 from autograder.assignment import load_assignment
-from autograder.rules import Source
 from autograder.stateless import keeping_nothing
+from autograder.submitted_source import Source
 
 ROLES = ("exercise", "setup")
 HEAD = "import math\nimport torch\nimport torch.nn.functional as F\nfrom torch import Tensor\n"

@@ -10,8 +10,9 @@ import json
 
 import pytest
 
-from autograder.rules import Source, read
+from autograder.rules import read
 from autograder.submission import read_notebook_bytes
+from autograder.submitted_source import Source
 
 FORBIDDEN = ("torch.softmax", "torch.log_softmax", "torch.logsumexp", "torch.nn.*", "torch.optim.*", "torch.autograd.*")
 EXERCISES = ("share", "double")

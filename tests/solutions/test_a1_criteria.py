@@ -10,7 +10,8 @@ import pytest
 import torch
 from criteria_in_process import Criteria, unmet, with_variant
 
-from autograder.rules import Source, read
+from autograder.rules import read
+from autograder.submitted_source import Source
 from course_utils.checking import Alternative, Mistake
 from course_utils.checking.ready_made import ready_made_calls
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from autograder.assignment import load_assignment
-from autograder.rules import Source, read
+from autograder.rules import read
+from autograder.submitted_source import Source
 from course_utils.checking.ready_made import ready_made_calls
 
 SETUP = "import numpy as np\nimport torch\nfrom torch import nn\nfrom torch.nn import functional\n"

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from criteria_in_process import Criteria, unmet, with_variant
 
 from assignments.a4_rnn_text_synthesis import checks
-from autograder.rules import Source, read
+from autograder.rules import read
+from autograder.submitted_source import Source
 from autograder.variant_programs import program_of
 from course_utils.checking import Alternative, Mistake
 from course_utils.checking.ready_made import ready_made_calls
