@@ -69,7 +69,8 @@
 # `logsumexp`, `torch.sigmoid`, `logsigmoid` (nor as methods of a tensor, nor by another way such as
 # `torch.special.expit`, `torch.logcumsumexp` or `torch.distributions`), anything of `torch.nn` and `torch.optim` (nor
 # the losses that `torch` has of `torch.nn`'s, such as `torch.hinge_embedding_loss`), automatic differentiation
-# (`torch.autograd`, `backward`, `requires_grad`, `torch.func`), and torchvision's transforms, models and `ops`.
+# (`torch.autograd`, `backward`, `requires_grad`, `torch.func`), and torchvision's transforms, models and `ops`; nor
+# what hides which function is called (`eval`, `getattr` with a computed name, `__dict__`, files).
 # `one_hot` and `relu` live in `torch.nn` too; `torch.relu` does not.
 # Everything else is allowed, loops and NumPy included: `exp`, `log`, `clamp`, `max`, `sum`, `argmax`, `flip`,
 # `@`, indexing …

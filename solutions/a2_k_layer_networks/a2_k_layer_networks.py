@@ -77,10 +77,11 @@
 #
 # **What you may not call in an exercise**, because it is what you learn here: automatic differentiation
 # (`torch.autograd`, `.backward()`, `requires_grad`, `torch.func`), `torch.optim`, `torch.nn.init`, and the library's
-# batch normalisation, dropout and label smoothing, under whatever name. **What you may call now**, because you have
-# written it in Assignment 1: `torch.relu`, `torch.softmax`, `torch.log_softmax`, `torch.logsumexp`,
-# `F.cross_entropy`, `F.one_hot`. Everything else is allowed, loops and NumPy included. The checks and grading both
-# look for forbidden calls; an exercise with one gets no points.
+# batch normalisation, dropout and label smoothing, under whatever name; nor what hides which function is called
+# (`eval`, `getattr` with a computed name, `__dict__`, files). **What you may call now**, because you have written it in
+# Assignment 1: `torch.relu`, `torch.softmax`, `torch.log_softmax`, `torch.logsumexp`, `F.cross_entropy`, `F.one_hot`.
+# Everything else is allowed, loops and NumPy included. The checks and grading both look for forbidden calls; an
+# exercise with one gets no points.
 
 # %% setup="install"
 # On Google Colab this cell installs what the notebook needs; everywhere else it only looks whether it is there.

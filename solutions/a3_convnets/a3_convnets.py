@@ -78,7 +78,8 @@
 # **What you may not call in Sections 1 to 3** (and in `dilated_conv2d`), because it is what they ask for:
 # `functional.unfold` and `functional.fold`, `functional.conv…`, `functional.max_pool…`, `functional.avg_pool…`, the
 # same under the names of `torch`, the layers of `torch.nn`, and automatic differentiation (`torch.autograd`,
-# `backward`, `requires_grad`, `torch.func`). Allowed is everything else, loops and NumPy included: `functional.pad`,
+# `backward`, `requires_grad`, `torch.func`); nor what hides which function is called (`eval`, `getattr` with a
+# computed name, `__dict__`, files). Allowed is everything else, loops and NumPy included: `functional.pad`,
 # `Tensor.unfold`, `as_strided`, `einsum`, `index_add`, `scatter_add`, `@`, slicing … From Section 4 on you may use all
 # of PyTorch.
 

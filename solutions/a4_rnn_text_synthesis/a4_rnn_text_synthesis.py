@@ -66,7 +66,8 @@
 # **What you may not call**, because it is what the exercises ask for: automatic differentiation (`torch.autograd`,
 # `backward`, `requires_grad`, `torch.func`), the recurrent modules and cells of `torch.nn` (`nn.RNN`, `nn.LSTMCell`,
 # …), `torch.optim`, `torch.nn.utils.clip_grad_…`, `F.scaled_dot_product_attention`, `nn.MultiheadAttention` and
-# `nn.Transformer…`; nor what hides which function is called (`eval`, `getattr` with a computed name, files).
+# `nn.Transformer…`; nor what hides which function is called (`eval`, `getattr` with a computed name, `__dict__`,
+# files).
 # **Everything else you may call**, because you have earned it in Assignment 1 or because it is not what is asked for:
 # softmax, `log_softmax`, `logsumexp`, `F.cross_entropy`, `F.one_hot`, `torch.sigmoid`, `torch.multinomial`, the other
 # layers of `torch.nn` (`nn.Module`, `nn.CrossEntropyLoss`, `nn.Softmax`, `nn.Linear` …), loops and NumPy. The exercises
