@@ -95,7 +95,8 @@ def _device() -> Finding:
     if accelerator is None:
         return Finding("device", "good", "CPU", "Nothing to do: every assignment runs on a CPU.")
     name = torch.cuda.get_device_name() if accelerator.type == "cuda" else accelerator.type
-    return Finding("device", "good", f"CPU and {name}", "Nothing to do: the assignments use the CPU.")
+    advice = "Nothing to do: experiments use it where it pays; exercises are checked and graded on the CPU."
+    return Finding("device", "good", f"CPU and {name}", advice)
 
 
 def _disk() -> Finding:

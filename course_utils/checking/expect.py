@@ -347,17 +347,18 @@ def _keys(value: dict[Any, Any]) -> str:
 def unchanged_arguments(call: Call) -> None:
     """Raise `Unmet` where a call changed its arguments."""
     if call.changed:
-        marked = all(place.endswith(("(requires_grad)", "(.grad)")) for place in call.changed)
-        raise Unmet(
-            f"{call.function} changed its argument {' and '.join(call.changed)}.",
-            "changed argument",
-            [
-                "`requires_grad` is set on the caller's own tensor; set it on a `.detach().clone()`."
-                if marked
-                else "In-place operations (`-=`, `x[i] = …`, methods ending in `_`) write into the caller's memory; "
+        if all(place.endswith(("(requires_grad)", "(.grad)")) for place in call.changed):
+            cause = "`requires_grad` is set on the caller's own tensor; set it on a `.detach().clone()`."
+        elif all("(moved to " in place for place in call.changed):
+            cause = (
+                "What `.to(…)` gives is put in the place of the caller's tensor; put it into a variable of your own."
+            )
+        else:
+            cause = (
+                "In-place operations (`-=`, `x[i] = …`, methods ending in `_`) write into the caller's memory; "
                 "work on a new tensor or on a `.clone()`."
-            ],
-        )
+            )
+        raise Unmet(f"{call.function} changed its argument {' and '.join(call.changed)}.", "changed argument", [cause])
 
 
 def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:

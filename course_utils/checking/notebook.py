@@ -55,7 +55,8 @@ def checker(checks: ModuleType, namespace: dict[str, Any] | None = None) -> Call
         for result in report.results:
             if any(c.unmet and c.unmet.kind not in ("nothing written", "not defined") for c in result.criteria):
                 earlier = built_on(result.exercise.name, functions, known)
-                result.advice = _repair_first(result.exercise.name, [e for e in earlier if _wrong(result_of(e))])
+                repair = _repair_first(result.exercise.name, [e for e in earlier if _wrong(result_of(e))])
+                result.advice = repair or result.advice
         execution = os.environ.get("NBGRADER_EXECUTION")
         if execution == "validate" and not report.passed:
             raise AssertionError(str(report))
@@ -84,4 +85,15 @@ def _judge(
     exercise: Exercise, functions: Mapping[str, Any], student: LocalStudent, known: Iterable[str]
 ) -> ExerciseResult:
     found = ready_made_calls(exercise.name, functions, exercise.forbidden, known)
-    return refused(exercise, found) if found else judge_exercise(exercise, student)
+    if found:
+        return refused(exercise, found)
+    before = len(student.calls)
+    result = judge_exercise(exercise, student)
+    device = next((call.device for call in student.calls[before:] if call.device), "")
+    if device:
+        result.advice = (
+            f"{exercise.name} returned a tensor on {device} for tensors on the CPU. Grading has no GPU, and what asks "
+            "for one raises an exception there; `course check` shows it. Give new tensors the device of an argument "
+            "(`device=X.device`)."
+        )
+    return result

@@ -18,6 +18,7 @@ from course_utils.checking.values import (
     Foreign,
     carries_graph,
     changes,
+    device_elsewhere,
     plain,
     plain_result,
     resolved,
@@ -27,6 +28,8 @@ from course_utils.checking.values import (
 )
 
 MAX_REMARK = 300
+TWO_DEVICES = ("on the same device", "device type for generator", "(torch.cuda.", "device type tensor to numpy")
+NO_GPU = ("Torch not compiled with CUDA", "No CUDA GPUs", "no NVIDIA driver", "no CUDA-capable", "on a CUDA device but")
 
 
 @dataclass
@@ -47,6 +50,8 @@ class Call:
         Arrays of the result that are the same memory, for example "[0]['b'] and [1]['b']".
     graph : bool
         Whether a tensor of the result requires a gradient, and so keeps the graph that made it.
+    device : str
+        Where a tensor of the result is that is not on the CPU, as the arguments are: "cuda:0".
     """
 
     function: str
@@ -55,6 +60,7 @@ class Call:
     remarks: list[str] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
     graph: bool = False
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,7 @@ class LocalStudent(Student):
             raise held[0]
         record.changed = [] if prop else changed_arguments(code, before, (given, given_by_name))
         record.shared, record.graph = shared_memory(result), carries_graph(result)
+        record.device = device_elsewhere(result)
         record.result = plain_result(result, () if prop else self._opaque.get(function, ()), self._keep)
         seen = dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught)
         record.remarks = [r[:MAX_REMARK] for r in [*seen, *errors.getvalue().splitlines()] if r.strip()]
@@ -262,6 +269,15 @@ def exception_verdict(
         causes.append(
             "`backward` came to a graph that an earlier `backward` has used up: what is carried from one step to the "
             "next (a state, a loss) still hangs on it. `.detach()` keeps the values and cuts the graph."
+        )
+    elif any(part in text for part in TWO_DEVICES):
+        causes.append(
+            "A tensor is on another device than the arguments, which are on the CPU here and under grading: give new "
+            "tensors the device of an argument (`device=X.device`), and move nothing elsewhere."
+        )
+    elif any(part in text for part in NO_GPU):
+        causes.append(
+            "There is no GPU under grading. Write `device=X.device`, with an argument X, in place of a device's name."
         )
     elif kind == "RuntimeError" and ("must match" in text or "shapes cannot be multiplied" in text):
         causes.append("Two shapes do not fit. Write the shape of every tensor beside its line and compare.")

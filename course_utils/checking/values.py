@@ -119,6 +119,8 @@ def changes(before: Any, after: Any, path: str) -> list[str]:
     if isinstance(before, Tensor):
         if not isinstance(after, Tensor) or after.shape != before.shape or after.dtype != before.dtype:
             return [path]
+        if after.device != before.device:
+            return [f"{path} (moved to {after.device})"]
         if after.is_leaf and (after.requires_grad or after.grad is not None):  # no argument comes so
             return [f"{path} ({'requires_grad' if after.grad is None else '.grad'})"]
         same = torch.equal(before, after) or bool(((before == after) | ((before != before) & (after != after))).all())
@@ -166,6 +168,11 @@ def shared_memory(value: Any) -> list[str]:
         elif address:
             first[address] = path
     return found
+
+
+def device_elsewhere(value: Any) -> str:
+    """The device of a result's first tensor that is not on the CPU, such as "cuda:0"; "" where all are."""
+    return next((str(tensor.device) for _, tensor in _tensors(value, "") if tensor.device.type != "cpu"), "")
 
 
 def carries_graph(value: Any) -> bool:

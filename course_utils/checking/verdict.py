@@ -11,6 +11,7 @@ from course_utils.checking.draw import Draw
 from course_utils.checking.exercise import Criterion, Exercise
 from course_utils.checking.student import Student
 from course_utils.checking.unmet import CriterionFault, Unmet
+from course_utils.default_device import new_tensors_on
 
 
 @dataclass
@@ -86,7 +87,7 @@ def criterion_seed(criterion: Criterion, secret: str = "") -> int:
 
 
 def judge_criterion(criterion: Criterion, student: Student, secret: str = "") -> CriterionResult:
-    """Hold one criterion against a student's function.
+    """Hold one criterion against a student's function, with new tensors on the CPU, as under grading.
 
     Raises
     ------
@@ -98,7 +99,8 @@ def judge_criterion(criterion: Criterion, student: Student, secret: str = "") ->
     first = len(student.calls)
     unmet = None
     try:
-        criterion.condition(student, Draw(criterion_seed(criterion, secret)))
+        with new_tensors_on("cpu"):
+            criterion.condition(student, Draw(criterion_seed(criterion, secret)))
     except Unmet as why:
         unmet = why
     except CriterionFault:

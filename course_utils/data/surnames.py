@@ -96,7 +96,7 @@ def load_surnames(validation: int = 14, *, seed: int = 0, download: bool = True)
         raise ValueError(f"load_surnames: validation is a number of names from 1 on, not {validation!r}.")
 
     root = _root(download)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     languages = sorted(Path(file.path).stem for file in dataset.files)
     files = {Path(file.path).stem: root / file.path for file in dataset.files}
     train: list[tuple[str, int]] = []
@@ -108,7 +108,7 @@ def load_surnames(validation: int = 14, *, seed: int = 0, download: bool = True)
                 f"load_surnames: validation={spared}, but there are only {len(names)} {language} names, and some must "
                 "be left to train."
             )
-        for place, index in enumerate(torch.randperm(len(names), generator=generator).tolist()):
+        for place, index in enumerate(torch.randperm(len(names), generator=generator, device="cpu").tolist()):
             (aside if place < spared else train).append((names[index], k))
     return SurnameData(dataset.name, tuple(languages), dataset.title, _split(train), _split(aside))
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course_utils.default_device import new_tensors_on, with_todays_default_device
 from course_utils.gradients.diagnosis import Cause, Evidence, diagnose
 from course_utils.gradients.error import GradientCheckError
 from course_utils.gradients.judgement import (
@@ -25,7 +26,7 @@ from course_utils.gradients.search import suspects
 from course_utils.gradients.structure import ABSENT, Calling, Leaf, calling, is_container, leaves, pair
 from course_utils.gradients.surroundings import infer_lambda, infer_sizes
 
-SCAN_STEPS = torch.logspace(-1, -11, 11, dtype=torch.float64)
+SCAN_STEPS = torch.logspace(-1, -11, 11, dtype=torch.float64, device="cpu")
 SCAN_ENTRIES = 12
 
 
@@ -126,11 +127,14 @@ def check_gradients(
     _refuse_parameters(trained, everything)
 
     kept, random_state = Kept(parameters, state), RandomState()
-    function = Function(how, parameters, Kept(state, [leaf.value for leaf in fixed]), vectorised)
-    generator = torch.Generator().manual_seed(seed)
+    changing = Kept(state, [leaf.value for leaf in fixed], apart_from=[leaf.value for leaf in trained])
+    function = Function(how, parameters, changing, vectorised)
+    generator = torch.Generator("cpu").manual_seed(seed)
     notes = _shared_memory(trained)
+    if callable(gradients):
+        gradients = with_todays_default_device(gradients)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), new_tensors_on("cpu"):
             given = Kept([leaf.value for leaf in trained])
             output = function.settle(given)
             function.upstream = _upstream(upstream, output, generator)
@@ -287,6 +291,10 @@ class _Scan:
     value: float
 
     def __call__(self, name: str) -> StepScan | None:
+        with new_tensors_on("cpu"):
+            return self._errors(name)
+
+    def _errors(self, name: str) -> StepScan | None:
         leaf = next((x for x in self.leaves if x.name == name), None)
         judged = next((r.judged for r in self.reports if r.name == name), None)
         if leaf is None or judged is None or not len(judged.flat):
@@ -366,7 +374,7 @@ def _upstream(upstream: Tensor | str | None, output: Tensor, generator: torch.Ge
             f"upstream is a {_kind(upstream)}: it must be a float64 tensor of shape {tuple(output.shape)}, "
             "the shape that f returns."
         )
-    return upstream.detach().clone()
+    return upstream.detach().to(output.device, copy=True)
 
 
 def _ask(gradients: Callable[..., Any], how: Calling, parameters: Any, upstream: Tensor | None) -> Any:

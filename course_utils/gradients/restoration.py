@@ -1,7 +1,7 @@
 """Putting things back: parameters, running statistics and random states."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,12 @@ class Kept:
     ----------
     *roots
         The objects to keep.
+    apart_from : sequence of Tensor
+        Tensors that are not kept, whatever object holds them or a view of the whole of them.
     """
 
-    def __init__(self, *roots: Any) -> None:
+    def __init__(self, *roots: Any, apart_from: Sequence[Tensor] = ()) -> None:
+        self._apart_from = {_place(tensor) for tensor in apart_from}
         self._tensors: list[tuple[Tensor, Tensor]] = []
         self._arrays: list[tuple[np.ndarray, np.ndarray]] = []
         self._generators: list[tuple[torch.Generator, Tensor]] = []
@@ -37,7 +40,8 @@ class Kept:
             return
         self._seen[id(value)] = value
         if isinstance(value, Tensor):
-            self._tensors.append((value, value.detach().clone()))
+            if _place(value) not in self._apart_from:
+                self._tensors.append((value, value.detach().clone()))
         elif isinstance(value, np.ndarray):
             self._arrays.append((value, value.copy()))
         elif isinstance(value, torch.Generator):
@@ -88,6 +92,11 @@ class Kept:
     def changed(self) -> list[Tensor]:
         """The kept tensors whose content is no longer what it was."""
         return [t for t, copy in self._tensors if not _same(t, copy)]
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Which memory a tensor has, the same for a parameter and what `detach` makes of it."""
+    return tensor.device, tensor.data_ptr(), tensor.numel()
 
 
 def callable_only(value: Any) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from course_utils.default_device import with_todays_default_device
 from course_utils.gradients.error import GradientCheckError
 
 Path = tuple[Any, ...]
@@ -188,6 +189,7 @@ def calling(f: Callable[..., Any], parameters: Any) -> Calling:
         raise GradientCheckError(
             f"f is a {type(f).__name__}, not a function: pass for example lambda W, b: cost(X, y, W, b, lam)."
         )
+    f = with_todays_default_device(f)
     values = list(parameters.values()) if is_mapping(parameters) else parameters
     try:
         signature = inspect.signature(f)

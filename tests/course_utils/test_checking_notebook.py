@@ -129,3 +129,18 @@ def test_an_exercise_that_builds_on_a_wrong_one_says_so(double: str, halve: str,
     code = f"def double(x):\n    {double}\ndef helper(x):\n    return double(x) / 4\ndef halve(x):\n    {halve}\n"
     report = checker(checks(), notebook(code))("halve")
     assert report.results[0].advice.startswith(advice) if advice else report.results[0].advice == ""
+
+
+class OnGpu(torch.Tensor):
+    """Says of itself that it is on a GPU, which the machine that runs the tests need not have."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda", 0)
+
+
+def test_a_result_on_another_device_passes_and_what_grading_lacks_is_told() -> None:
+    report = checker(checks(), {"double": lambda x: (x + x).as_subclass(OnGpu), "halve": lambda x: x / 2})()
+    assert report.passed
+    assert "double returned a tensor on cuda:0 for tensors on the CPU. Grading has no GPU" in str(report)
+    assert report.results[1].advice == ""

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from course_utils.checking import LocalStudent, Unmet, prop
-from course_utils.checking.student import Raised
+from course_utils.checking import LocalStudent, Unmet, prop, unchanged_arguments
+from course_utils.checking.student import Raised, exception_verdict
 from course_utils.checking.values import Foreign
 
 
@@ -100,6 +100,51 @@ class Unknown(ValueError):
 def test_an_exception_of_ones_own_counts_as_the_one_it_is_derived_from() -> None:
     unmet = refusal(student(f=lambda: (_ for _ in ()).throw(Unknown("no"))).f)
     assert unmet.exception == "ValueError" and "f raised Unknown" in unmet.message
+
+
+DEVICES = {  # what PyTorch says, on machines with a GPU and without
+    "Expected all tensors to be on the same device, but got mat1 is on cpu, different from other tensors on cuda:0": (
+        "RuntimeError",
+        "another device than the arguments",
+    ),
+    "Expected a 'cuda' device type for generator but found 'cpu'": (
+        "RuntimeError",
+        "another device than the arguments",
+    ),
+    "Input type (torch.FloatTensor) and weight type (torch.cuda.FloatTensor) should be the same": (
+        "RuntimeError",
+        "another device than the arguments",
+    ),
+    "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.": (
+        "TypeError",
+        "another device than the arguments",
+    ),
+    "Torch not compiled with CUDA enabled": ("AssertionError", "no GPU under grading"),
+    "No CUDA GPUs are available": ("RuntimeError", "no GPU under grading"),
+    "Attempting to deserialize object on a CUDA device but torch.cuda.is_available() is False.": (
+        "RuntimeError",
+        "no GPU under grading",
+    ),
+    "Input type (torch.DoubleTensor) and weight type (torch.FloatTensor) should be the same": ("RuntimeError", ""),
+}
+
+
+@pytest.mark.parametrize("text", DEVICES)
+def test_devices_that_differ_or_are_not_there_are_told(text: str) -> None:
+    kind, says = DEVICES[text]
+    causes = exception_verdict("f", kind, text, "").causes
+    assert says in " ".join(causes) and bool(says) == bool(causes)
+
+
+def test_an_argument_that_is_moved_is_a_changed_one() -> None:
+    def moves(params: dict[str, torch.Tensor]) -> None:
+        params["W"] = params["W"].to("meta")
+
+    one = student(moves=moves)
+    one.moves({"W": torch.ones(2), "b": torch.ones(2)})
+    assert one.calls[0].changed == ["params['W'] (moved to meta)"]
+    unmet = refusal(lambda: unchanged_arguments(one.calls[0]))
+    assert "a variable of your own" in unmet.causes[0]
 
 
 @pytest.mark.parametrize("code", CAUSES)

@@ -222,3 +222,13 @@ def test_exercises_of_a_module_in_their_order() -> None:
     module = types.ModuleType("checks")
     module.b, module.a, module.other = Exercise("b"), Exercise("a"), 3  # type: ignore[attr-defined]
     assert list(exercises_of(module)) == ["b", "a"]
+
+
+def test_criteria_are_about_the_cpu_whatever_device_a_notebook_has_set() -> None:
+    torch.set_default_device("meta")  # any that is not the CPU, and every machine has this one
+    try:
+        assert judged(lambda x: x + torch.ones(x.shape, dtype=x.dtype) * x)["doubles"] == ""
+        assert set(judged(lambda x: x + x).values()) == {""}
+        assert torch.ones(1).device.type == "meta"
+    finally:
+        torch.set_default_device(None)

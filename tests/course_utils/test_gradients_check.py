@@ -1,6 +1,7 @@
 """What check_gradients takes, what it refuses, and what it leaves behind."""
 
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -526,3 +527,56 @@ class TestEverythingIsPutBack:
         V = W.clone()
         report = check_gradients(lambda A, B: (A**2).sum(), (V, V), (2 * V, 2 * V))
         assert any("A and B share memory" in note for note in report.notes)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[None]:
+    """A default device that is not the CPU, as a notebook with a GPU may have set."""
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("vectorised", [None, False])
+def test_a_default_device_is_for_f_and_its_gradients_and_not_for_the_check(vectorised: bool | None) -> None:
+    seen = set()
+    W = torch.linspace(1, 2, 150, dtype=torch.float64, device="cpu")
+
+    def f(W: Tensor) -> Tensor:
+        seen.add(str(torch.get_default_device()))
+        return W**3
+
+    def gradients(upstream: Tensor) -> Tensor:
+        seen.add(str(torch.get_default_device()))
+        return 3 * W**2 * upstream
+
+    report = check_gradients(f, {"W": W}, gradients, upstream="random", samples=40, vectorised=vectorised)
+    assert report.passed and seen == {"meta"}
+    wrong = check_gradients(f, {"W": W}, lambda upstream: -gradients(upstream), upstream="random", samples=40)
+    assert not wrong.passed and "sign" in str(wrong)
+    assert wrong.plot() is not None
+    assert torch.ones(1).device.type == "meta"
+
+
+@pytest.mark.parametrize("given", ["the parameters themselves", "detached"])
+def test_a_module_that_is_the_state_may_hold_the_parameters(given: str) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    net = net.double()
+    X, y = torch.randn(7, 4, dtype=torch.float64), torch.arange(7) % 2
+    F.cross_entropy(net(X), y).backward()
+    named = dict(net.named_parameters())
+    right = [p.grad.clone() for p in named.values()]
+    values = [p if given == "the parameters themselves" else p.detach() for p in named.values()]
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+
+    def check(gradients: list[Tensor]) -> dict[str, str]:
+        report = check_gradients(
+            lambda: F.cross_entropy(net(X), y), values, gradients, state=net, names=list(named), tolerance=1e-5
+        )
+        return {p.name: p.verdict for p in report.parameters}
+
+    assert "fail" not in check(right).values()
+    assert [n for n, v in check([*right[:-1], 2 * right[-1]]).items() if v == "fail"] == ["3.bias"]
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())

@@ -187,3 +187,15 @@ def test_a_process_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr("sys.executable", str(program))
     done = check(monkeypatch, tmp_path, "a7")
     assert done.exit_code == 2 and "did not start (cannot start); run `course doctor`" in done.output
+
+
+def test_a_gpu_is_not_there_as_it_is_not_under_grading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    asks = (
+        "import torch\ndef double(x):\n    return 2 * x.to('cuda')\n",
+        "import torch\ndef halve(x):\n    return x.to('cuda' if torch.cuda.is_available() else 'cpu') / 2\n",
+    )
+    write_folder(tmp_path, cells(double=asks[0], halve=asks[1]))
+    done = check(monkeypatch, tmp_path, "a7")
+    assert "There is no GPU under grading" in done.output
+    assert "halve: all 1 criteria are met." in done.output
