@@ -1552,6 +1552,8 @@ class Cycles:
     lr_min: float
     lr_max: float
     late: int = 0  # by how many updates the student's rates come late; what t = 0 gives is one criterion's business
+    own: int = 0  # how many updates the student's first way up takes, if not n_1; that is first_cycle's business
+    straight: bool = True  # whether that way is a straight line; that is first_cycle's business too
 
     def __call__(self, t: int) -> float:
         """The student's learning rate of update t."""
@@ -1568,9 +1570,34 @@ class Cycles:
         waits = [abs(rate - self.lr_min - k * step) < 1e-6 for rate, k in ((first, 0), (second, 0), (third, 1))]
         return replace(self, late=-1 if all(rises) else 1 if all(waits) else 0)
 
+    def as_they_go(self) -> Cycles:
+        """The same schedule on time, with the length and the form that the student's first cycle has."""
+        lr, rise = self.on_time(), self.lr_max - self.lr_min
+        low, first, middle = (lr(t) for t in (0, 1, lr.n_1))
+        own = round(min(rise / (first - low), 4 * lr.n_1)) if first > low else lr.n_1
+        if own != lr.n_1:
+            rates = [(lr(t), lr.lr_min + rise * min(t, 2 * own - t) / own) for t in range(2 * own + 1)]
+            if all(abs(rate - right) < 1e-6 for rate, right in rates):
+                return replace(lr, own=own)
+        return replace(lr, straight=abs(lr.n_1 * (first - low) - (middle - low)) < 1e-6)
+
+    @property
+    def up(self) -> int:
+        """How many updates the first way up takes."""
+        return self.own or self.n_1
+
     def start(self, cycle: int) -> int:
         """The first update of a cycle, which are numbered from 0."""
-        return 2 * self.n_1 * (2**cycle - 1)
+        return 2 * self.up * (2**cycle - 1)
+
+    def expect_between(self, t: int, part: float, low: float, high: float, name: str) -> None:
+        """The rate at t is this part of the way from `low` to `high`; somewhere there if it is not straight."""
+        rate = self(t)
+        if self.straight:
+            expect(rate, name).close_to(low + part * (high - low), because=f"{part:.3g} of the step that it lies in")
+        else:
+            text = f"{name} is {rate:.4g}, which does not lie between {low:.4g} and {high:.4g}"
+            expect(rate).all(min(low, high) < rate < max(low, high), text)
 
     def expect_part(self, t: int, part: float) -> None:
         """The learning rate has risen by this part of lr_max − lr_min at t."""
@@ -1578,9 +1605,10 @@ class Cycles:
         expect((self(t) - self(0)) / (self.lr_max - self.lr_min), name).close_to(part, atol=1e-6)
 
 
-def cycles(student: Student, draw: Draw) -> Cycles:
-    """A random schedule; lr_min is not small beside lr_max."""
-    return Cycles(student, draw.integer(4, 9), draw.number(0.1, 0.2), draw.number(0.5, 0.9))
+def cycles(student: Student, draw: Draw, *, even: bool = False) -> Cycles:
+    """A random schedule; lr_min is not small beside lr_max.  With `even`, n_1 is an even number."""
+    n_1 = 2 * draw.integer(2, 5) if even else draw.integer(4, 9)
+    return Cycles(student, n_1, draw.number(0.1, 0.2), draw.number(0.5, 0.9))
 
 
 @cyclical_lr_doubling.criterion(points=0.5)
@@ -1602,16 +1630,15 @@ def first_cycle(student: Student, draw: Draw) -> None:
 @cyclical_lr_doubling.criterion(points=1.5)
 def each_cycle_is_twice_as_long(student: Student, draw: Draw) -> None:
     """Cycle c takes 2ᶜ times as many updates as the first for the same way up and down."""
-    lr = cycles(student, draw).on_time()
+    lr = cycles(student, draw, even=True).as_they_go()  # half of n_1 is a number of updates too
     expect(lr(1)).all(lr(1) != lr(2), "lr(1) and lr(2) are the same")
     for cycle in (1, 2, 3):
-        for t in (0, 1, lr.n_1 - 1, lr.n_1, lr.n_1 + 1, 2 * lr.n_1 - 1):
+        for t in (0, 1, lr.up - 1, lr.up, lr.up + 1, 2 * lr.up - 1):
             later = lr.start(cycle) + 2**cycle * t
             name = f"lr({later}) in cycle {cycle} for n_1 = {lr.n_1}"
             expect(lr(later), name).close_to(lr(t), because=f"that of t = {t} in cycle 0")
         between = lr.start(cycle) + 1
-        expected = lr(0) + (lr(1) - lr(0)) / 2**cycle
-        expect(lr(between), f"lr({between})").close_to(expected, because="a short step up from the start of the cycle")
+        lr.expect_between(between, 1 / 2**cycle, lr(0), lr(1), f"lr({between}) in cycle {cycle} for n_1 = {lr.n_1}")
 
 
 @cyclical_lr_doubling.criterion(points=0.5, contract=True, name="keeps_form")

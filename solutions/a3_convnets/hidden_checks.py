@@ -475,14 +475,13 @@ def two_classes_and_one_label(student: Student, draw: Draw) -> None:
 @cyclical_lr_doubling.criterion(points=0.5)
 def far_cycles(student: Student, draw: Draw) -> None:
     """The tenth and the twentieth cycle start, turn and end where they should."""
-    lr = cycles(student, draw).on_time()
+    lr = cycles(student, draw, even=True).as_they_go()
     expect(lr(1)).all(lr(1) != lr(2), "lr(1) and lr(2) are the same")
     for cycle in (9, 19):
-        half = lr.n_1 * 2**cycle
-        later = lr.start(cycle) + 2**cycle + 1
-        expected = lr(1) + (lr(2) - lr(1)) / 2**cycle
-        expect(lr(later), f"the learning rate at update {2**cycle + 1} of cycle {cycle}").close_to(expected)
-        for t, like in ((half // lr.n_1, 1), (0, 0), (half, lr.n_1), (2 * half, 0)):
+        half = lr.up * 2**cycle
+        name = f"the learning rate at update {2**cycle + 1} of cycle {cycle}"
+        lr.expect_between(lr.start(cycle) + 2**cycle + 1, 1 / 2**cycle, lr(1), lr(2), name)
+        for t, like in ((half // lr.up, 1), (0, 0), (half, lr.up), (2 * half, 0)):
             got = lr(lr.start(cycle) + t)
             name = f"the learning rate at update {t} of cycle {cycle}"
             expect(got, name).close_to(lr(like), because=f"that of t = {like} in cycle 0")
@@ -491,11 +490,15 @@ def far_cycles(student: Student, draw: Draw) -> None:
 @cyclical_lr_doubling.criterion(points=0.25)
 def shortest_cycles(student: Student, draw: Draw) -> None:
     """With n_1 = 1 the first cycle is one update at lr_min and one at lr_max."""
-    lr = replace(cycles(student, draw).on_time(), n_1=1)
+    usual = cycles(student, draw, even=True).as_they_go()
+    # Whose cycles are half as long, which first_cycle says, has the shortest one for n_1 = 2.
+    lr = replace(usual, n_1=2 if 2 * usual.own == usual.n_1 else 1, own=1)
     low, high = lr(0), lr(1)
     expect(low).all(low < high, "the learning rate does not rise")
-    for t, part in ((2, 0.0), (3, 0.5), (4, 1.0), (5, 0.5), (6, 0.0), (7, 0.25)):
-        expect(lr(t), f"lr({t}) for n_1 = 1").close_to(low + part * (high - low))
+    for t, rate in ((2, low), (4, high), (6, low)):
+        expect(lr(t), f"lr({t}) for n_1 = {lr.n_1}").close_to(rate)
+    for t, part in ((3, 0.5), (5, 0.5), (7, 0.25)):
+        lr.expect_between(t, part, low, high, f"lr({t}) for n_1 = {lr.n_1}")
 
 
 # --- Modules ---------------------------------------------------------------------------------------------------------

@@ -1578,7 +1578,7 @@ def cycles_growing_evenly(t, n_1, lr_min, lr_max):
 
 @mistake(
     "cyclical_lr_doubling",
-    caught_by=("first_cycle", "each_cycle_is_twice_as_long", "far_cycles", "shortest_cycles"),
+    caught_by="first_cycle",
     says="The first cycle is n_1 updates long. n_1 is the length of its way up; with the way down it is 2·n_1 long.",
 )
 def first_cycle_half_as_long(t, n_1, lr_min, lr_max):
@@ -1598,6 +1598,19 @@ def cycle_starts_late(t, n_1, lr_min, lr_max):
     half = n_1
     while t > 2 * half:
         t -= 2 * half + 1
+        half *= 2
+    return lr_min + (lr_max - lr_min) * min(t, 2 * half - t) / half
+
+
+@mistake(
+    "cyclical_lr_doubling",
+    caught_by="first_cycle",
+    says="The first cycle is two updates long, whatever n_1 is. It has n_1 updates up and n_1 down.",
+)
+def cycles_without_n_1(t, n_1, lr_min, lr_max):
+    half = 1
+    while t >= 2 * half:
+        t -= 2 * half
         half *= 2
     return lr_min + (lr_max - lr_min) * min(t, 2 * half - t) / half
 
@@ -1658,7 +1671,7 @@ def three_cycles_only(t, n_1, lr_min, lr_max):
 
 @mistake(
     "cyclical_lr_doubling",
-    caught_by=("first_cycle", "each_cycle_is_twice_as_long", "far_cycles", "shortest_cycles"),
+    caught_by="first_cycle",
     says="The rise follows a cosine. Up and down are straight lines.",
 )
 def rises_along_a_cosine(t, n_1, lr_min, lr_max):
