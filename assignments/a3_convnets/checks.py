@@ -3255,6 +3255,12 @@ class Look:
         """The student's saliency maps."""
         return self.student.saliency_map(self.model, self.images, self.y)
 
+    def maps(self, checked: Callable[..., Tensor] = finite) -> Tensor:
+        """The same, (N, H, W); that rows and columns are not exchanged is asked by no_graph_in_the_result."""
+        (N, _, H, W), result = self.images.shape, self.saliency()
+        exchanged = isinstance(result, Tensor) and result.shape == (N, W, H)
+        return checked(result.transpose(1, 2) if exchanged else result, N, H, W, name="the map")
+
     def attacked(self, epsilon: float) -> Any:
         """The student's adversarial images."""
         return self.student.fgsm(self.model, self.images, self.y, epsilon)
@@ -3277,7 +3283,7 @@ def gradient_of_the_score(student: Student, draw: Draw) -> None:
         look = Look(student, draw, C=1)
         if k:  # a class that is not the one predicted
             look.y = look.another_class(draw)
-        got = finite(look.saliency(), 1, *look.images.shape[2:], name="the map").abs()
+        got = look.maps().abs()
         expect(got, "the map").close_to(look.of_scores().abs()[:, 0], slips=look.other_gradients)
 
 
@@ -3291,7 +3297,7 @@ def largest_magnitude_over_channels(student: Student, draw: Draw) -> None:
             look.y = look.own(look.images).argmax(1)  # whose score it is is the business of another criterion
             gradient = look.of_scores().amax(1).abs()
             right = look.of_scores().abs().amax(1)
-        got = finite(look.saliency(), 1, *look.images.shape[2:], name="the map")
+        got = look.maps()
         # Where the gradient itself is wrong, which has cost its points, its magnitudes are not known.
         expect(got).all(got >= 0, "an entry is negative: it is a magnitude")
         ratio = float((got.double() * right).sum() / (right * right).sum())
@@ -3305,12 +3311,12 @@ def largest_magnitude_over_channels(student: Student, draw: Draw) -> None:
 def images_are_independent(student: Student, draw: Draw) -> None:
     """Every image of a batch has the map that it has alone: not divided by N, and of its own class."""
     look = Look(student, draw, N=4)
-    together = finite(look.saliency(), 4, *look.images.shape[2:], name="the maps")
+    together = look.maps()
     images, y = look.images, look.y
     for n in (0, 2):
         look.images, look.y = images[n : n + 1], y[n : n + 1]
         look.renew()
-        alone = varied(look.saliency(), 1, *images.shape[2:], name="the map")
+        alone = look.maps(varied)
         because = "its map alone"
         expect(together[n : n + 1], f"the map of image {n} of 4").close_to(alone, because=because, sizes={"N": 4})
 
@@ -3325,7 +3331,7 @@ def leaves_everything_as_it_was(student: Student, draw: Draw) -> None:
 
 @saliency_map.criterion(points=0.5, contract=True)
 def no_graph_in_the_result(student: Student, draw: Draw) -> None:
-    """The map is a plain tensor without a graph, of the dtype of the images."""
+    """The map is a plain tensor (N, H, W) without a graph, of the dtype of the images."""
     look = Look(student, draw, N=2)
     Form("the map", (2, *look.images.shape[2:])).check(look.saliency(), torch.float64)
     expect_no_graph(student)

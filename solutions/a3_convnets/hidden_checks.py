@@ -694,7 +694,7 @@ def one_image(student: Student, draw: Draw) -> None:
 def frozen_models_are_fine(student: Student, draw: Draw) -> None:
     """A model whose filters require no gradient has the same maps: the gradient is that of the image."""
     look = Look(student, draw, frozen=True)
-    got = with_every_axis(look.saliency(), 1, *look.images.shape[2:], name="the map")
+    got = look.maps(with_every_axis)
     varied(got, *got.shape, name="the map")
     unseen = got[:, 0]
     expect(unseen, "the map where pixels do not reach the scores").close_to(torch.zeros_like(unseen), atol=1e-12)

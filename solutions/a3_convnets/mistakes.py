@@ -3473,6 +3473,15 @@ def map_with_a_graph(model, images, y):
     return torch.autograd.grad(picked(model(x), y), x, create_graph=True)[0].abs().amax(1)
 
 
+@mistake(
+    "saliency_map",
+    caught_by="no_graph_in_the_result",
+    says="Rows and columns are exchanged: the map has the shape (N, W, H). A pixel's place in it is that in its image.",
+)
+def rows_and_columns_exchanged(model, images, y):
+    return image_gradient(model, images, y, picked).abs().amax(1).transpose(1, 2)
+
+
 def moved(images, gradient, epsilon):
     """The images after a step along the sign of a gradient."""
     return (images + epsilon * gradient.sign()).clamp(0, 1)
