@@ -18,7 +18,8 @@ Prop = TypeVar("Prop", bound=Callable[..., Any])
 def prop(function: Prop) -> Prop:
     """Mark a function of a checks module as a prop, for `student.prop(function, …)`.
 
-    The first line of its docstring says what it does, as the subject of a message: "Running the model on images".
+    As an argument of the student's function it is called on the student's side too, so that no call comes back.  The
+    first line of its docstring says what it does, as the subject of a message: "Running the model on images".
     """
     function.is_prop = True  # type: ignore[attr-defined]
     return function

@@ -412,7 +412,7 @@ def generator_decides(student: Student, draw: Draw) -> None:
 @minibatch_gd.criterion(points=0.5)
 def batches_of_one(student: Student, draw: Draw) -> None:
     """Batches of a single example are batches too, also where the set has no other; so is a single feature one."""
-    for N in (draw.integer(5, 9), 1):
+    for N in (draw.integer(4, 7), 1):
         training = Training(draw, N=N, batch_size=1, epochs=2)
         training.run(student)
         training.expect_sizes(*[1] * N)
