@@ -31,6 +31,7 @@ from autograder.runner.serve import seed_everything
 from autograder.session import JailedStudent, Session, TimeLimits
 from autograder.stateless import keeping_nothing
 from autograder.submission import StudentCell, Submission
+from autograder.together import Together
 from course_utils.checking import (
     CriterionFault,
     CriterionResult,
@@ -87,6 +88,7 @@ class Judge:
         self._limits = limits or TimeLimits()
         self._reference: dict[str, Any] = assignment.reference()
         self._opaque = opaque_results(assignment.exercises.values())
+        self._together = Together(self._opaque, MAX_CRITERION_SECONDS, MAX_CRITERION_MEMORY)
         self._uses: dict[tuple[str, tuple[str, ...]], bool] = {}
 
     def judge(
@@ -271,8 +273,13 @@ class Judge:
         replaced: dict[str, Callable[..., Any]],
         alone: bool = True,
     ) -> _Attempt:
-        # The judge may have judged others before, and the reference draws as it likes.
-        torch.manual_seed(int(secret[:12], 16))
+        def begin() -> None:  # the judge may have judged others before, and the reference draws as it likes
+            torch.manual_seed(int(secret[:12], 16))
+
+        begin()
+        if not alone and (met := self._together.met(exercise, session, secret)):
+            return _Attempt(met)
+        begin()
         student = JailedStudent(session, replaced, self._opaque, alone=alone)
         attempt = _Attempt([])
         stalls = 0

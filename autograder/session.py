@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from autograder.jail import Sandbox, Zygote
 from autograder.runner.frames import Closed, Decoder, Encoder, FrameError, TimeUp
 from autograder.submission import StudentCell
 from course_utils.checking import CriterionFault, Student, Unmet
-from course_utils.checking.props import prop_title
+from course_utils.checking.props import is_prop, prop_title
 from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written
 
 MAX_CALLBACK_NUMBERS = 60_000  # entries of all arguments with which a student may call a function of the judge's
@@ -56,6 +56,8 @@ class Session:
         The error of each cell that raised one, by cell name.
     ran : bool
         Whether the cells were run at all; nothing may have asked for it.
+    interrupted : bool
+        Whether calls that were asked together have stalled or ended the process.
     """
 
     def __init__(self, zygote: Zygote, cells: list[StudentCell], limits: TimeLimits, seed: int) -> None:
@@ -70,6 +72,7 @@ class Session:
         self.oddities: list[str] = []
         self.cell_errors: dict[str, str] = {}
         self.ran = False
+        self.interrupted = False
         for cell in cells:
             if cell.error:
                 self.cell_errors[cell.name] = f"its cell {cell.error}"
@@ -201,6 +204,35 @@ class Session:
         self.oddities.append(f"{cell.title} raised {text}{where}.")
 
 
+@dataclass(frozen=True)
+class Request:
+    """A call that is to cross the pipe, and what is needed to understand its reply.
+
+    Attributes
+    ----------
+    function, what : str
+        The function's name, and what to call it in a message.
+    message : dict
+        What is sent.
+    chunks : list of buffers
+        The bytes of the tensors that the message mentions.
+    callbacks : dict
+        The judge's own functions that the student's may call, by name.
+    generators : list of torch.Generator
+        Those among the arguments, which the call moves on.
+    held : list of Unmet
+        What the judge's own functions were not content with.
+    """
+
+    function: str
+    what: str
+    message: dict[str, Any]
+    chunks: list[bytes | memoryview]
+    callbacks: dict[str, Callable[..., Any]]
+    generators: list[torch.Generator]
+    held: list[Unmet] = field(default_factory=list)
+
+
 class JailedStudent(Student):
     """Calls a student's functions in the jail.
 
@@ -311,12 +343,22 @@ class JailedStudent(Student):
         kwargs: dict[str, Any],
         prop: Callable[..., Any] | None,
     ) -> Call:
+        request = self._request(function, args, kwargs, prop)
+        request.message["first"], self._first = self._first, False
+        sandbox.channel.send(request.message, request.chunks, self._deadline)
+        return self.result(request, *self.reply(sandbox, request))
+
+    def _request(
+        self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], prop: Callable[..., Any] | None
+    ) -> Request:
         callbacks: dict[str, Callable[..., Any]] = dict(self._replaced)
         generators = [a for a in [*args, *kwargs.values()] if isinstance(a, torch.Generator)]
 
         def reference(value: Any) -> Any:
             if isinstance(value, torch.Generator):
                 return {"generator": encoder.encode(value.get_state())}
+            if is_prop(value):  # it runs where the student's functions run
+                return {"prop": value.__name__}
             if callable(value):
                 name = str(getattr(value, "__name__", "function"))
                 if callbacks.get(name, value) is not value:
@@ -330,38 +372,31 @@ class JailedStudent(Student):
             node = encoder.encode([list(args), kwargs])
         except FrameError as error:
             raise CriterionFault(f"{function} cannot be called with these arguments: {error}") from None
-        request = {
+        message = {
             "op": "prop" if prop else "call",
             "function": function,
             "arguments": node,
             "opaque": list(() if prop else self._opaque.get(function, ())),
-            "first": self._first,
+            "first": False,
         }
-        sandbox.channel.send(request, encoder, self._deadline)
-        self._first = False
-        held: list[Unmet] = []
+        return Request(function, prop_title(prop) if prop else function, message, encoder.chunks, callbacks, generators)
+
+    def reply(self, sandbox: Sandbox, request: Request) -> tuple[dict[str, Any], memoryview]:
+        """The reply to a request that was sent; what the student's function asks of ours before is answered."""
         while True:
             message, raw = sandbox.channel.receive(self._deadline)
             kind = message.get("op")
             if kind == "callback":
-                self._answer(sandbox, callbacks, message, raw, held)
+                self._answer(sandbox, request, message, raw)
             elif kind == "ended":
                 raise Closed("The fork ended.")
             elif kind == "result":
-                break
+                return message, raw
             else:
                 raise FrameError("the reply is not one to this call.")
-        return self._result(function, prop_title(prop) if prop else function, message, raw, held, generators)
 
-    def _answer(
-        self,
-        sandbox: Sandbox,
-        callbacks: Mapping[str, Callable[..., Any]],
-        message: dict[str, Any],
-        raw: bytes,
-        held: list[Unmet],
-    ) -> None:
-        name = message.get("name")
+    def _answer(self, sandbox: Sandbox, request: Request, message: dict[str, Any], raw: memoryview) -> None:
+        name, callbacks = message.get("name"), request.callbacks
         if not isinstance(name, str) or name not in callbacks:
             raise FrameError("a function was called that was not given.")
         decoder = Decoder(raw, lambda node: self._own(node, decoder, callbacks))
@@ -385,14 +420,14 @@ class JailedStudent(Student):
         except Overrun:
             raise TimeUp("A given function did not come back in time.") from None
         except Unmet as unmet:
-            held.append(unmet)
+            request.held.append(unmet)
             reply["error"] = unmet.message
         except Exception as error:
             encoder = Encoder()
             reply["error"] = f"{name} raised {type(error).__name__}: {error}"[:500]
         generators = [a for a in [*positional, *named.values()] if isinstance(a, torch.Generator)]
         reply["generators"] = [encoder.encode(g.get_state()) for g in generators]
-        sandbox.channel.send(reply, encoder, self._deadline)
+        sandbox.channel.send(reply, encoder.chunks, self._deadline)
 
     def _own(self, node: dict[str, Any], decoder: Decoder, callbacks: Mapping[str, Callable[..., Any]]) -> Any:
         """What a student hands to a function of ours besides data: another one of ours, a generator, their object."""
@@ -410,29 +445,31 @@ class JailedStudent(Student):
             return generator
         raise FrameError("a reference is not known.")
 
-    def _result(
-        self,
-        function: str,
-        what: str,
-        message: dict[str, Any],
-        raw: bytes,
-        held: list[Unmet],
-        generators: list[torch.Generator],
-    ) -> Call:
+    def result(self, request: Request, message: dict[str, Any], raw: memoryview) -> Call:
+        """What a reply says.
+
+        Raises
+        ------
+        Unmet
+            When the function is not there or raised an exception, or one of the criterion's own was not content.
+        FrameError
+            When it says nothing that can be read.
+        """
+        held, function = request.held, request.function
         if message.get("missing") is True:
             verdict = not_defined(function)
             detail = next((e for n, e in self._session.cell_errors.items() if function in n.split(" and ")), None)
             if detail:
                 verdict = Unmet(f"{function} is not defined: {detail}.", "not defined")
             raise held[0] if held else verdict
-        decoder = Decoder(raw)
-        self._move_generators(message, decoder, generators)
+        decoder, error = Decoder(raw), message.get("error")
+        result = None if error is not None else decoder.decode(message.get("result"))
+        self._move_generators(message, decoder, request.generators)
         if held:
             raise held[0]
-        error = message.get("error")
         if error is not None:
-            raise _raised(what, error)
-        record = Call(function, decoder.decode(message.get("result")))
+            raise _raised(request.what, error)
+        record = Call(function, result)
         record.changed = [harmless_line(c, 80) for c in _texts(message.get("changed"))][:10]
         record.shared = [harmless_line(t, 80) for t in _texts(message.get("shared"))][:10]
         record.graph = message.get("graph") is True

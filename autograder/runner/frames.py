@@ -11,11 +11,11 @@ before it makes a tensor, because the other side may be a student's code.
 from __future__ import annotations
 
 import json
-import math
 import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ HEADER = struct.Struct(">II")
 SIMPLE = frozenset({type(None), bool, int, float})
 COMPACT = json.JSONEncoder(separators=(",", ":")).encode
 RECEIVE = 1 << 16  # bytes to ask for at least
+LARGE = 1 << 16  # bytes that are not copied on their way
 
 DTYPES = {
     str(d).removeprefix("torch."): d
@@ -69,19 +70,24 @@ class TimeUp(FrameError):
 
 
 class Encoder:
-    """Turns a value into JSON and collects the bytes of its tensors.
+    """Turns a value into JSON and collects the bytes of its tensors, in order.
 
     Parameters
     ----------
     reference : callable, optional
         `reference(value)` gives the JSON for what is not sent by value (functions, generators, handles); without
         it, or where it returns None, such a value is an error.
+
+    Attributes
+    ----------
+    chunks : list of buffers
+        The bytes of the tensors and arrays.  Those of large ones are their own memory: they are to be sent before
+        anything is changed.
     """
 
     def __init__(self, reference: Callable[[Any], Any] | None = None) -> None:
         self._reference = reference
-        self.chunks: list[bytes] = []
-        self._at = 0
+        self.chunks: list[bytes | memoryview] = []
 
     def encode(self, value: Any, depth: int = 0) -> Any:
         """The JSON that stands for `value`."""
@@ -99,7 +105,8 @@ class Encoder:
         if isinstance(value, Tensor):
             return self._tensor(value)
         if isinstance(value, np.ndarray):
-            return {"array": self._raw(np.ascontiguousarray(value).tobytes(), str(value.dtype), value.shape)}
+            self._collect(value)
+            return {"array": [str(value.dtype), list(value.shape)]}
         if isinstance(value, tuple):
             return {"tuple": [self.encode(v, depth + 1) for v in value]}
         if isinstance(value, list):
@@ -120,15 +127,14 @@ class Encoder:
         as_numpy = value.detach().resolve_conj().resolve_neg()
         if name == "bfloat16":  # which NumPy has not
             as_numpy = as_numpy.view(torch.int16)
-        node = self._raw(as_numpy.numpy().tobytes(), name, value.shape)
-        node["strided"] = not value.is_contiguous()
-        return {"tensor": node}
+        self._collect(as_numpy.numpy())
+        return {"tensor": [name, list(value.shape), not value.is_contiguous()]}
 
-    def _raw(self, raw: bytes, dtype: str, shape: Sequence[int]) -> dict[str, Any]:
-        node = {"dtype": dtype, "shape": list(shape), "at": self._at, "size": len(raw)}
-        self.chunks.append(raw)
-        self._at += len(raw)
-        return node
+    def _collect(self, array: np.ndarray) -> None:
+        if array.nbytes < LARGE:
+            self.chunks.append(array.tobytes())
+        else:  # copying it would take longer than sending it
+            self.chunks.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def readable(text: str) -> str:
@@ -139,20 +145,22 @@ def readable(text: str) -> str:
 class Decoder:
     """Turns JSON and bytes back into a value, trusting neither.
 
+    Values are decoded in the order in which they were encoded: each tensor takes the bytes that follow.
+
     Parameters
     ----------
-    raw : bytes
+    raw : bytes or memoryview
         The frame's tensor bytes.
     resolve : callable, optional
         `resolve(node)` gives the value of a reference (callback, generator, handle); without it references are
         refused, except that a foreign object becomes a `Foreign` note.
     """
 
-    def __init__(self, raw: bytes, resolve: Callable[[dict[str, Any]], Any] | None = None) -> None:
+    def __init__(self, raw: bytes | memoryview, resolve: Callable[[dict[str, Any]], Any] | None = None) -> None:
         self._raw = raw
         self._resolve = resolve
         self._nodes = 0
-        self._used = 0  # bytes; tensors that share bytes of the frame could otherwise fill the reader's memory
+        self._at = 0  # where the next tensor's bytes are
 
     def decode(self, node: Any, depth: int = 0) -> Any:
         """The value that a piece of JSON stands for.
@@ -180,10 +188,10 @@ class Decoder:
             if not all(isinstance(p, list) and len(p) == 2 and isinstance(p[0], str | int) for p in body):
                 raise FrameError("A dict is not made of pairs.")
             return {readable(k) if isinstance(k, str) else k: self.decode(v, depth + 1) for k, v in body}
-        if kind == "tensor" and isinstance(body, dict):
-            return self._tensor(body)
-        if kind == "array" and isinstance(body, dict):
-            return self._array(body)
+        if kind == "tensor" and isinstance(body, list) and len(body) == 3:
+            return self._tensor(*body)
+        if kind == "array" and isinstance(body, list) and len(body) == 2:
+            return self._array(*body)
         if self._resolve is not None:
             return self._resolve(node)
         if kind == "foreign" and isinstance(body, str):
@@ -192,45 +200,44 @@ class Decoder:
             return Foreign(name, handle if isinstance(handle, int) else None)
         raise FrameError(f"A value of kind {kind[:30]!r} is not known.")
 
-    def _tensor(self, body: dict[str, Any]) -> Tensor:
-        piece, shape, name = self._piece(body, frozenset(DTYPES), lambda name: DTYPES[name].itemsize)
-        dtype = DTYPES[name]
+    def _tensor(self, name: Any, shape: Any, gapped: Any) -> Tensor:
+        dtype = DTYPES.get(name) if isinstance(name, str) else None
+        if dtype is None:
+            raise FrameError("A tensor has no known dtype.")
+        piece = self._piece(shape, dtype.itemsize)
+        if dtype == torch.bool and piece.translate(None, b"\x00\x01"):
+            raise FrameError("A boolean tensor holds something else.")
         flat = torch.frombuffer(piece, dtype=dtype) if piece else torch.empty(0, dtype=dtype)
         try:
             tensor = flat.reshape(shape)
-            return strided(tensor) if body.get("strided") is True else tensor
+            return strided(tensor) if gapped is True else tensor
         except RuntimeError:  # without entries, but with axes too long for torch
             raise FrameError("A tensor has no usable shape.") from None
 
-    def _array(self, body: dict[str, Any]) -> np.ndarray:
-        piece, shape, dtype = self._piece(body, ARRAY_DTYPES, lambda name: np.dtype(name).itemsize)
+    def _array(self, name: Any, shape: Any) -> np.ndarray:
+        if not isinstance(name, str) or name not in ARRAY_DTYPES:
+            raise FrameError("An array has no known dtype.")
+        piece = self._piece(shape, np.dtype(name).itemsize)
+        if name == "bool" and piece.translate(None, b"\x00\x01"):
+            raise FrameError("A boolean array holds something else.")
         try:
-            return np.frombuffer(piece, dtype=dtype).reshape(shape)
+            return np.frombuffer(piece, dtype=name).reshape(shape)
         except ValueError:
             raise FrameError("An array has no usable shape.") from None
 
-    def _piece(
-        self, body: dict[str, Any], dtypes: frozenset[str], itemsize: Callable[[str], int]
-    ) -> tuple[bytearray, list[int], str]:
-        shape, name, at, size = body.get("shape"), body.get("dtype"), body.get("at"), body.get("size")
-        if not isinstance(name, str) or name not in dtypes:
-            raise FrameError("A tensor has no known dtype.")
+    def _piece(self, shape: Any, itemsize: int) -> bytearray:
+        """The bytes of the next tensor, which keeps them: the one copy of what came."""
         if not isinstance(shape, list) or len(shape) > 12:
             raise FrameError("A tensor has no usable shape.")
+        size = itemsize
         for length in shape:
             if type(length) is not int or not 0 <= length < 2**40:
                 raise FrameError("A tensor has no usable shape.")
-        if type(at) is not int or type(size) is not int or at < 0 or size < 0 or at + size > len(self._raw):
-            raise FrameError("A tensor lies outside its frame.")
-        if math.prod(shape) * itemsize(name) != size:
-            raise FrameError("A tensor's bytes do not fit its shape.")
-        self._used += size
-        if self._used > len(self._raw):
-            raise FrameError("Tensors share the bytes of a frame.")
-        piece = bytearray(memoryview(self._raw)[at : at + size])  # the one copy, which the tensor keeps
-        if name == "bool" and piece.translate(None, b"\x00\x01"):
-            raise FrameError("A boolean tensor holds something else.")
-        return piece, shape, name
+            size *= length
+        start, self._at = self._at, self._at + size
+        if self._at > len(self._raw):
+            raise FrameError("A tensor has more entries than its frame has bytes for.")
+        return bytearray(self._raw[start : self._at])
 
 
 class Channel:
@@ -244,10 +251,21 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._received = b""  # what came beyond the piece that was read
+        self._received = memoryview(b"")  # what came beyond the piece that was read
+        self._held: list[bytes | memoryview] = []  # what goes with the next message, or before this side listens
 
-    def send(self, message: dict[str, Any], encoder: Encoder | None = None, deadline: float | None = None) -> None:
-        """Send a message whose tensors `encoder` has collected.
+    def send(
+        self,
+        message: dict[str, Any],
+        chunks: Sequence[bytes | memoryview] = (),
+        deadline: float | None = None,
+        *,
+        hold: bool = False,
+    ) -> None:
+        """Send a message and the bytes of its tensors, which an encoder has collected.
+
+        With `hold` it waits until this side listens or sends the next one: to wake the other side takes longer than
+        to write a small frame.
 
         Raises
         ------
@@ -255,19 +273,27 @@ class Channel:
             When the other side is gone, or does not read before `deadline` (of `time.monotonic`).
         """
         text = COMPACT(message).encode()
-        chunks = encoder.chunks if encoder else []
         size = sum(len(c) for c in chunks)
         if len(text) > MAX_JSON or size > MAX_BYTES:
             raise FrameError(f"A frame of {len(text) + size} bytes is too large.")
-        self._wait(deadline)
+        self._held += [HEADER.pack(len(text), size), text, *chunks]
+        if not hold:
+            self._flush(deadline)
+
+    def _flush(self, deadline: float | None) -> None:
+        held, self._held = self._held, []
+        if sum(len(piece) for piece in held) < LARGE:
+            held = [b"".join(held)]
         try:
-            self._socket.sendall(b"".join([HEADER.pack(len(text), size), text, *chunks]))
+            for piece in held:
+                self._wait(deadline)
+                self._socket.sendall(piece)
         except TimeoutError:
             raise TimeUp("The other side did not read in time.") from None
         except OSError as error:
             raise Closed(str(error)) from None
 
-    def receive(self, deadline: float | None = None) -> tuple[dict[str, Any], bytes]:
+    def receive(self, deadline: float | None = None) -> tuple[dict[str, Any], memoryview]:
         """The next message and its tensor bytes.
 
         Raises
@@ -275,36 +301,49 @@ class Channel:
         Closed, TimeUp, FrameError
             When the other side is gone, nothing came before `deadline`, or it is no frame.
         """
+        if self._held:
+            self._flush(deadline)
         lengths = HEADER.unpack(self._read(HEADER.size, deadline))
         if lengths[0] > MAX_JSON or lengths[1] > MAX_BYTES:
             raise FrameError(f"A frame of {sum(lengths)} bytes is too large.")
         text, raw = self._read(lengths[0], deadline), self._read(lengths[1], deadline)
         try:
-            message = json.loads(text)
+            message = json.loads(str(text, "utf-8"))
         except (ValueError, RecursionError):
             raise FrameError("A frame is not JSON.") from None
         if not isinstance(message, dict):
             raise FrameError("A frame is not a JSON object.")
         return message, raw
 
-    def _read(self, size: int, deadline: float | None) -> bytes:
-        if len(self._received) < size:
-            # Most frames come whole: one call for the header, the text and the bytes of one, or of part of one.
-            received = bytearray(self._received)
-            while len(received) < size:
-                self._wait(deadline)
-                try:
-                    part = self._socket.recv(max(RECEIVE, min(size - len(received), 1 << 20)))
-                except TimeoutError:
-                    raise TimeUp("No frame came in time.") from None
-                except OSError as error:
-                    raise Closed(str(error)) from None
-                if not part:
-                    raise Closed("The other side closed the connection.")
-                received += part
-            self._received = bytes(received)
+    def _read(self, size: int, deadline: float | None) -> memoryview:
+        came = len(self._received)
+        if came + RECEIVE < size:  # most of it is still to come, straight to where it will stay
+            piece = np.empty(size, np.uint8).data
+            piece[:came], self._received = self._received, self._received[:0]
+            while came < size:
+                came += self._listen(partial(self._socket.recv_into, piece[came:]), deadline)
+            return piece
+        if came < size:
+            # Most frames come whole: one call for the header, the text and the bytes of one, or of several.
+            parts = [bytes(self._received)]
+            while came < size:
+                parts.append(self._listen(partial(self._socket.recv, RECEIVE), deadline))
+                came += len(parts[-1])
+            self._received = memoryview(b"".join(parts))
         piece, self._received = self._received[:size], self._received[size:]
         return piece
+
+    def _listen(self, listen: Callable[[], Any], deadline: float | None) -> Any:
+        self._wait(deadline)
+        try:
+            came = listen()
+        except TimeoutError:
+            raise TimeUp("No frame came in time.") from None
+        except OSError as error:
+            raise Closed(str(error)) from None
+        if not came:
+            raise Closed("The other side closed the connection.")
+        return came
 
     def _wait(self, deadline: float | None) -> None:
         if deadline is None:

@@ -85,6 +85,7 @@ class Server:
         self._shell = shell
         self._namespace: dict[str, Any] = shell.user_ns
         self._seed = 0
+        self._arguments = Decoder(b"")
         self._handles: list[Any] = []
         self._callbacks: dict[int, tuple[str, Callable[..., Any]]] = {}  # functions of the judge's, by their id
 
@@ -107,6 +108,11 @@ class Server:
                 self._channel.send({"op": "replaced"})
             elif operation in ("call", "prop"):
                 self._call(message, raw)
+            elif operation == "calls":
+                start = 0
+                for call in message["calls"]:
+                    self._call(call, raw[start : start + call["size"]])
+                    start += call["size"]
             else:
                 raise FrameError(f"Operation {operation!r} is not known.")
 
@@ -147,16 +153,18 @@ class Server:
         def call_back(*args: Any, **kwargs: Any) -> Any:
             encoder = Encoder(lambda value: self._reference_to(value, encoder))
             node = encoder.encode(plain([list(args), kwargs], wrap=self._wrap_argument))
-            self._channel.send({"op": "callback", "name": name, "arguments": node}, encoder)
+            self._channel.send({"op": "callback", "name": name, "arguments": node}, encoder.chunks)
             message, raw = self._channel.receive()
             if message["op"] != "callback result":
                 raise FrameError("The judge answered something else.")
+            decoder = Decoder(raw, self._resolve)
+            result = decoder.decode(message["result"])
             generators = [a for a in [*args, *kwargs.values()] if isinstance(a, torch.Generator)]
             for generator, state in zip(generators, message["generators"], strict=False):
-                generator.set_state(Decoder(raw).decode(state))
+                generator.set_state(decoder.decode(state))
             if message["error"] is not None:
                 raise RuntimeError(message["error"])
-            return Decoder(raw, self._resolve).decode(message["result"])
+            return result
 
         call_back.__name__ = call_back.__qualname__ = name
         self._callbacks[id(call_back)] = name, call_back
@@ -175,13 +183,18 @@ class Server:
     def _resolve(self, node: dict[str, Any]) -> Any:
         if "callback" in node:
             return self._callback(node["callback"])
+        if "prop" in node:
+            return self._props()[node["prop"]]
         if "generator" in node:
             generator = torch.Generator()
-            generator.set_state(Decoder(self._raw).decode(node["generator"]))
+            generator.set_state(self._arguments.decode(node["generator"]))
             return generator
         if "handle" in node:
             return self._handles[node["handle"]]
         raise FrameError("A reference is not known.")
+
+    def _props(self) -> dict[str, Any]:
+        return vars(importlib.import_module("checks"))
 
     def _wrap(self, value: Any) -> Foreign:
         if len(self._handles) >= MAX_HANDLES:
@@ -189,18 +202,17 @@ class Server:
         self._handles.append(value)
         return Foreign(type_name(value), len(self._handles) - 1)
 
-    def _call(self, message: dict[str, Any], raw: bytes) -> None:
+    def _call(self, message: dict[str, Any], raw: memoryview) -> None:
         if message["first"]:
             seed_everything(self._seed)
             self._handles = []
             self._callbacks = {k: v for k, v in self._callbacks.items() if self._namespace.get(v[0]) is v[1]}
-        self._raw = raw
-        decoder = Decoder(raw, self._resolve)
-        args, kwargs = decoder.decode(message["arguments"])
+        self._arguments = Decoder(raw, self._resolve)
+        args, kwargs = self._arguments.decode(message["arguments"])
         name, is_call = message["function"], message["op"] == "call"
-        namespace = self._namespace if is_call else vars(importlib.import_module("checks"))
+        namespace = self._namespace if is_call else self._props()
         if name not in namespace:
-            self._channel.send({"op": "result", "missing": True})
+            self._channel.send({"op": "result", "missing": True}, hold=True)
             return
         function = namespace[name]
         own = {id(o) for o in self._handles}
@@ -228,11 +240,11 @@ class Server:
         lines = [line[:300] for line in errors.getvalue().splitlines()[:20] if line.strip()]
         reply["remarks"] = [*list(seen)[:5], *lines[:5]]
         try:
-            self._channel.send(reply, encoder)
+            self._channel.send(reply, encoder.chunks, hold=True)
         except Closed:
             raise
         except (FrameError, ValueError) as error:  # more than a frame holds, or an integer of too many digits
-            self._channel.send({"op": "result", "error": _error(error)})
+            self._channel.send({"op": "result", "error": _error(error)}, hold=True)
 
 
 def _error(error: BaseException) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def warm_up(shell: Any) -> None:
     judge, ours = (Channel(end) for end in socket.socketpair())
     judge.send({"op": "cell", "source": source, "name": "warm_up"})
     for _ in range(WARM_UPS):
-        judge.send(call, encoder)
+        judge.send(call, encoder.chunks)
     judge.send({"op": "end"})
     Server(ours, shell, 1000).serve()
     judge.close()

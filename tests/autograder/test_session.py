@@ -258,8 +258,8 @@ def send(message, raw=b""):
 """
 
 
-def tensor(shape: list[int], size: int, at: int = 0, **more: object) -> dict[str, object]:
-    return {"tensor": {"dtype": "uint8", "shape": shape, "at": at, "size": size, **more}}
+def tensor(shape: list[int]) -> dict[str, object]:
+    return {"tensor": ["uint8", shape, False]}
 
 
 @pytest.mark.parametrize(
@@ -271,10 +271,10 @@ def tensor(shape: list[int], size: int, at: int = 0, **more: object) -> dict[str
         {"op": "callback", "name": "double", "arguments": None},
         {"op": "callback", "name": ["x"]},
         {"op": ["result"]},
-        {"op": "result", "result": tensor([2**39] * 11 + [0], 0)},
-        {"op": "result", "result": {"array": {"dtype": "float64", "shape": [2**39] * 11 + [0], "at": 0, "size": 0}}},
-        {"op": "result", "result": {"list": [tensor([8], 8)] * 50}},
-        {"op": "result", "result": {"array": {"dtype": "bool", "shape": [8], "at": 0, "size": 8}}},
+        {"op": "result", "result": tensor([2**39] * 11 + [0])},
+        {"op": "result", "result": {"array": ["float64", [2**39] * 11 + [0]]}},
+        {"op": "result", "result": {"list": [tensor([8])] * 50}},
+        {"op": "result", "result": {"array": ["bool", [8]]}},
         {"op": "result", "result": {"callback": "double"}},
         {"op": "result", "result": {"": 1}},
         {"op": "result", "error": [1]},

@@ -21,7 +21,7 @@ def send(message, raw=b"", lengths=None):
     channel().sendall(struct.pack(">II", *(lengths or (len(text), len(raw)))) + text + raw)
 def right(x):
     return {"op": "result", "error": None, "changed": [], "generators": [], "remarks": [],
-            "result": {"tensor": {"dtype": "float64", "shape": [len(x)], "at": 0, "size": 8 * len(x)}}}
+            "result": {"tensor": ["float64", [len(x)], False]}}
 """
 FORGED = {
     "all is well": ("send({'op': 'result', 'error': None, 'result': True})", "double"),
@@ -46,12 +46,12 @@ FORGED = {
     "deep JSON": ("send(b'{\"op\":' + b'[' * 100_000 + b'}')", "cannot be read"),
     "a number of a million digits": ("send(b'{\"op\": ' + b'1' * 1_000_000 + b'}')", "cannot be read"),
     "the same bytes for a hundred tensors": (
-        "t = {'tensor': {'dtype': 'uint8', 'shape': [8], 'at': 0, 'size': 8}}; "
+        "t = {'tensor': ['uint8', [8], False]}; "
         "send({'op': 'result', 'error': None, 'result': {'list': [t] * 100}}, b'\\1' * 8)",
         "cannot be read",
     ),
     "200 MiB": (
-        "t = {'tensor': {'dtype': 'int8', 'shape': [200 << 20], 'at': 0, 'size': 200 << 20}}; "
+        "t = {'tensor': ['int8', [200 << 20], False]}; "
         "send({'op': 'result', 'error': None, 'result': t}, bytes(200 << 20))",
         "double",
     ),

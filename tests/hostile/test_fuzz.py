@@ -30,21 +30,18 @@ FIXED = settings(
 NUMBERS = st.integers() | st.sampled_from([0, 1, -1, 2**31, 2**39, 2**63, 10**40]) | st.floats()
 LEAVES = st.none() | st.booleans() | NUMBERS | st.text(max_size=12)
 WORDS = ["tensor", "array", "list", "tuple", "dict", "foreign", "handle", "callback", "generator", "op", "result"]
-WORDS += ["dtype", "shape", "at", "size", "strided", "error", "missing", "generators"]
+WORDS += ["calls", "size", "error", "missing", "generators"]
 
 
 def tensors(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[Any]:
     """JSON that is nearly that of a tensor."""
-    body = st.fixed_dictionaries(
-        {
-            "dtype": st.sampled_from([*DTYPES, "object", "O", "uint64", "float128", ""]) | LEAVES,
-            "shape": st.lists(sizes | LEAVES, max_size=14) | LEAVES,
-            "at": sizes | LEAVES,
-            "size": sizes | LEAVES,
-            "strided": st.booleans() | LEAVES,
-        }
+    body = st.tuples(
+        st.sampled_from([*DTYPES, "object", "O", "uint64", "float128", ""]) | LEAVES,
+        st.lists(sizes | LEAVES, max_size=14) | LEAVES,
+        st.booleans() | LEAVES,
     )
-    return st.builds(lambda kind, b: {kind: b}, st.sampled_from(["tensor", "array"]), body)
+    tensor, array = body.map(lambda parts: {"tensor": list(parts)}), body.map(lambda parts: {"array": list(parts[:2])})
+    return tensor | array
 
 
 NODES = st.recursive(
