@@ -27,6 +27,7 @@ from autograder.left_out import leave_out_hidden
 from autograder.named_diagnosis import name_mistakes
 from autograder.result import JudgedExercise, JudgedSubmission, KeptExercise, Leaning
 from autograder.rules import Reading, Source, read
+from autograder.runner.freed_memory import keep_freed_memory
 from autograder.runner.serve import seed_everything
 from autograder.session import JailedStudent, Session, TimeLimits
 from autograder.stateless import keeping_nothing
@@ -83,6 +84,7 @@ class Judge:
         self, assignment: Assignment, zygote: Zygote, secret: str = "", limits: TimeLimits | None = None
     ) -> None:
         self.assignment = assignment
+        keep_freed_memory()  # the criteria need tensors of the same sizes for every submission
         self._zygote = zygote
         self._secret = secret
         self._limits = limits or TimeLimits()
@@ -277,7 +279,7 @@ class Judge:
             torch.manual_seed(int(secret[:12], 16))
 
         begin()
-        if not alone and (met := self._together.met(exercise, session, secret)):
+        if not (alone or replaced) and (met := self._together.met(exercise, session, secret)):
             return _Attempt(met)
         begin()
         student = JailedStudent(session, replaced, self._opaque, alone=alone)

@@ -20,6 +20,7 @@ import torch
 
 from autograder.runner import cheap_forks
 from autograder.runner.frames import Channel, Encoder
+from autograder.runner.freed_memory import keep_freed_memory
 from autograder.runner.namespaces import Limits, close_the_door, die_with_parent, enter_namespaces, limit_resources
 from autograder.runner.serve import Server, make_shell
 from autograder.runner.watch import overdrawn
@@ -30,6 +31,7 @@ WARM_UPS = 20  # calls; Python rewrites code that has run a few times into a fas
 
 def preload() -> Any:
     """Import what notebooks use, so that no submission pays for it."""
+    keep_freed_memory()
     import matplotlib
 
     matplotlib.use("agg")
