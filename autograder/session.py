@@ -378,6 +378,7 @@ class JailedStudent(Student):
             "arguments": node,
             "opaque": list(() if prop else self._opaque.get(function, ())),
             "first": False,
+            "size": sum(map(len, encoder.chunks)),
         }
         return Request(function, prop_title(prop) if prop else function, message, encoder.chunks, callbacks, generators)
 

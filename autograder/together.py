@@ -119,7 +119,7 @@ class Together:
         first = True
         while wanted and all(result.passed for result in results.values()):
             asked, wanted = wanted, {}
-            calls = [{**request.message, "size": sum(map(len, request.chunks))} for request in asked.values()]
+            calls = [request.message for request in asked.values()]
             calls[0]["first"], first = first, False
             chunks = [chunk for request in asked.values() for chunk in request.chunks]
             sandbox.channel.send({"op": "calls", "calls": calls}, chunks, deadline)

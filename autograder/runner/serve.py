@@ -35,6 +35,7 @@ from course_utils.checking.values import (
     snapshot,
     type_name,
 )
+from course_utils.default_device import new_tensors_on
 
 WRITABLE = ("/tmp", "/dev/shm")
 MAX_HANDLES = 10_000  # of one criterion
@@ -107,12 +108,9 @@ class Server:
                     self._namespace[name] = self._callback(name)
                 self._channel.send({"op": "replaced"})
             elif operation in ("call", "prop"):
-                self._call(message, raw)
+                self._answer([message], raw)
             elif operation == "calls":
-                start = 0
-                for call in message["calls"]:
-                    self._call(call, raw[start : start + call["size"]])
-                    start += call["size"]
+                self._answer(message["calls"], raw)
             else:
                 raise FrameError(f"Operation {operation!r} is not known.")
 
@@ -201,6 +199,12 @@ class Server:
             raise FrameError("Too many objects were returned.")
         self._handles.append(value)
         return Foreign(type_name(value), len(self._handles) - 1)
+
+    def _answer(self, calls: list[dict[str, Any]], raw: memoryview) -> None:
+        with new_tensors_on("cpu"):  # as in a notebook's check: the cells may have set a GPU, which is not here
+            for call in calls:
+                self._call(call, raw[: call["size"]])
+                raw = raw[call["size"] :]
 
     def _call(self, message: dict[str, Any], raw: memoryview) -> None:
         if message["first"]:

@@ -67,6 +67,7 @@ def warm_up(shell: Any) -> None:
         "arguments": encoder.encode([[x, y, torch.Generator()], {}]),
         "opaque": [],
         "first": True,
+        "size": sum(map(len, encoder.chunks)),
     }
     names = set(shell.user_ns)
     judge, ours = (Channel(end) for end in socket.socketpair())

@@ -155,6 +155,14 @@ def test_state_stays_within_a_fork(open_session: Any) -> None:
     assert second.f() == 1
 
 
+@pytest.mark.parametrize("device", ["cuda", "meta"])
+def test_a_default_device_that_the_cells_set_is_left_aside(open_session: Any, device: str) -> None:
+    one = student(
+        open_session(f"import torch\ntorch.set_default_device('{device}')\ndef f(x):\n    return x + torch.ones(2)\n")
+    )
+    assert torch.equal(one.f(torch.zeros(4)[::2]), torch.ones(2))
+
+
 def test_exercises_that_need_no_fork_of_their_own_share_one(open_session: Any) -> None:
     session = open_session("import os\ndef f():\n    return os.getpid()\ndef g():\n    os._exit(0)\n")
 
