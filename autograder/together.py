@@ -18,7 +18,7 @@ from greenlet import getcurrent, greenlet
 
 from autograder.bounded import bounded_memory, processor_time
 from autograder.runner.frames import FrameError
-from autograder.session import IMPATIENCE, JailedStudent, Request, Session
+from autograder.session import JailedStudent, Request, Session
 from course_utils.checking import Criterion, CriterionResult, Exercise
 from course_utils.checking.student import Call
 from course_utils.checking.verdict import judge_criterion
@@ -102,7 +102,7 @@ class Together:
         self, criteria: Mapping[greenlet, Criterion], session: Session, secret: str
     ) -> list[CriterionResult] | None:
         sandbox = session.fork(alone=False)
-        deadline = session.deadline(session.limits.criterion / IMPATIENCE)  # cells have a time of their own
+        deadline = session.deadline(session.limits.criterion)  # cells have a time of their own
         students = {one: WaitingStudent(session, self._opaque, deadline) for one in criteria}
         results: dict[greenlet, CriterionResult] = {}
         wanted: dict[greenlet, Request] = {}
