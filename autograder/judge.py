@@ -26,12 +26,13 @@ from autograder.jail import Zygote
 from autograder.left_out import leave_out_hidden
 from autograder.named_diagnosis import name_mistakes
 from autograder.result import JudgedExercise, JudgedSubmission, KeptExercise, Leaning
-from autograder.rules import Reading, Source, read
+from autograder.rules import Reading, read
 from autograder.runner.freed_memory import keep_freed_memory
 from autograder.runner.serve import seed_everything
 from autograder.session import JailedStudent, Session, TimeLimits
 from autograder.stateless import keeping_nothing
 from autograder.submission import StudentCell, Submission
+from autograder.submitted_source import Source
 from autograder.together import Together
 from course_utils.checking import (
     CriterionFault,

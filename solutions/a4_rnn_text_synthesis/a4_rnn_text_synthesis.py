@@ -71,7 +71,8 @@
 # **Everything else you may call**, because you have earned it in Assignment 1 or because it is not what is asked for:
 # softmax, `log_softmax`, `logsumexp`, `F.cross_entropy`, `F.one_hot`, `torch.sigmoid`, `torch.multinomial`, the other
 # layers of `torch.nn` (`nn.Module`, `nn.CrossEntropyLoss`, `nn.Softmax`, `nn.Linear` …), loops and NumPy. The exercises
-# from `CharLSTM` on may use more, and say what. The checks refuse the same calls as grading does.
+# from `CharLSTM` on may use more, and say what. The checks refuse by name what grading refuses; what hides a call is
+# seen by grading alone, which reads all of your code.
 #
 # **Letters.** There are fewer letters than things. From Section 5 on $\mathbf{c}$, $\mathbf{g}$ and $\mathbf{z}$ stand
 # for parts of a gated cell, in Section 6 $N$ is a number of streams, and in Section 7 $K$ and $V$ are keys and values.
