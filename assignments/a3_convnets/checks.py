@@ -1376,7 +1376,7 @@ def last_layer(student: Student, draw: Draw) -> None:
 
 @patchify_net_backward.criterion(points=1)
 def hidden_layer(student: Student, draw: Draw) -> None:
-    """The gradients of W1 and b1 go back through W2 and the ReLU (λ = 0; up to the factor of W2's)."""
+    """The gradients of W1 and b1 go back through W2 and the ReLU (λ = 0; a missing 1/N is not counted again)."""
     passes = NetPasses(student, net_problem(draw))
     passes.check("W1", as_the_last=True)
     passes.check("b1", as_the_last=True)
@@ -1384,14 +1384,14 @@ def hidden_layer(student: Student, draw: Draw) -> None:
 
 @patchify_net_backward.criterion(points=1)
 def filters(student: Student, draw: Draw) -> None:
-    """The gradient of F adds up over all patches (λ = 0, the hidden ReLU cuts nothing; up to the factor of W2's)."""
+    """The gradient of F adds up over all patches (λ = 0, the ReLU cuts nothing; a missing 1/N is not counted again)."""
     for _ in range(2):
         NetPasses(student, net_problem(draw, hidden=True)).check("F", as_the_last=True)
 
 
 @patchify_net_backward.criterion(points=0.5)
 def bias_of_the_filters(student: Student, draw: Draw) -> None:
-    """The gradient of b adds up over all patches (λ = 0, the hidden ReLU cuts nothing; up to the factor of W2's)."""
+    """The gradient of b adds up over all patches (λ = 0, the ReLU cuts nothing; a missing 1/N is not counted again)."""
     for _ in range(2):
         NetPasses(student, net_problem(draw, hidden=True)).check("b", as_the_last=True)
 
@@ -2741,7 +2741,14 @@ class Epoch:
         if last < 0:
             raise Unmet("optimizer.step() is called before the model has been run.")
         sizes = {"the batch size": len(self.batches[last])}
-        for name, own in zip(("weight", "bias"), self.pulled_back(last, self.upstream(last)), strict=True):
+        own_ones = self.pulled_back(last, self.upstream(last))
+
+        def slips(part: int) -> Slips:
+            every = [self.pulled_back(j, self.upstream(j))[part] for j in range(last + 1)]
+            text = "The gradients of all batches so far are added up: `optimizer.zero_grad()` is missing."
+            return {text: torch.stack(every).sum(0)}
+
+        for part, (name, own) in enumerate(zip(("weight", "bias"), own_ones, strict=True)):
             got = step[f"grad_{name}"]
             if got.numel() == 0 or not bool((got != 0).any()):
                 raise Unmet(
@@ -2751,7 +2758,8 @@ class Epoch:
                     ],
                 )
             text = f"the gradient of the model's {name} at step {k + 1}"
-            expect(got, text).close_to(own, because="the gradient of the loss of the batch before", sizes=sizes)
+            because = "the gradient of the loss of this step's batch"
+            expect(got, text).close_to(own, because=because, sizes=sizes, slips=lambda part=part: slips(part))
 
 
 def whole_batches(student: Student, draw: Draw, **options: Any) -> Epoch:
@@ -2839,7 +2847,8 @@ def one_step_a_batch(student: Student, draw: Draw) -> None:
     """`optimizer.step()` is called once after each batch, and moves the parameters where they have a gradient."""
     epoch = whole_batches(student, draw, lr=0.1)
     after = [step["passes"] for step in epoch.steps]
-    expect(after).all(len(after) == 4, f"there were {len(after)} steps for {len(epoch.batches)} batches")
+    asked = f"{epoch.N} images in batches of {epoch.batch_size} make 4"
+    expect(after).all(len(after) == 4, f"there were {len(after)} steps and {len(epoch.batches)} batches: {asked}")
     expect(after).all(len(set(after)) == 4, "two steps follow each other without a batch between")
     moved = [
         not torch.equal(a["weight"], b["weight"]) or not bool((a["grad_weight"] != 0).any())
@@ -2896,7 +2905,8 @@ def transform_makes_the_batch(student: Student, draw: Draw) -> None:
     epoch = whole_batches(student, draw, transform=True)
     expect(epoch.transforms).all(bool(epoch.transforms), "transform was never called")
     sizes = [call["size"] for call in epoch.transforms]
-    text = f"transform was called with {sizes[:6]} images at a time, the batches have {epoch.batch_size}"
+    asked = f"{epoch.N} images in batches of {epoch.batch_size} make 4"
+    text = f"transform was called {len(sizes)} times, with {sizes[:6]} images: {asked}"
     expect(sizes).all(sizes == [epoch.batch_size] * 4, text)
     expect(epoch.order).all(epoch.order >= 0, "the model is not given what transform returned")
 
@@ -3893,8 +3903,10 @@ def without_replacement(student: Student, draw: Draw) -> None:
 def absent_classes_do_not_count(student: Student, draw: Draw) -> None:
     """A class without examples is none of the classes: the others still come."""
     y = uneven_labels(draw, 3) * 2 + 1  # of the classes 1, 3 and 5
-    text = "no example comes: the smallest class is taken to be one that does not occur, with 0 examples"
     batches = batches_of(student, y, 1000, draw.generator())
+    text = "no example comes: the smallest class is taken to be one that does not occur, with 0 examples"
+    if not any(map(len, batches)) and any(map(len, batches_of(student, y, 1, draw.generator()))):
+        text = "no example comes in batches of 1000: a last batch that is not full is a batch too"
     expect(batches).all(sum(map(len, batches)) > 0, text)
     counts = torch.bincount(y[torch.cat(batches)], minlength=6)[1::2]
     expect(counts).all(counts > 0, "a class that occurs does not come")

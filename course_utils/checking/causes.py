@@ -59,8 +59,8 @@ def likely_causes(got: Tensor, expected: Tensor, hints: Hints, *, rtol: float, a
             return [sentence]
     if bool((got == 0).all()):
         return [
-            "Every entry is zero: never filled, multiplied by zero, or made from something that is still at its zero "
-            "start."
+            f"{'Every entry' if got.ndim else 'It'} is zero: never filled, multiplied by zero, or made from something "
+            "that is still at its zero start."
         ]
     constant = _constant_along(expected)  # what is the same in all of them anyway explains nothing
     if not all(constant) and got.numel() > 1 and bool((got == got.flatten()[0]).all()):

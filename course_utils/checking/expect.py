@@ -191,8 +191,8 @@ class Expectation:
         reason = f" ({because})" if because else ""
         message = (
             f"{self._subject} {'differ' if self._plural else 'differs'} from what is expected"
-            f"{reason}: largest difference{place}, expected {_number(wide[worst])}, got {_number(wide_got[worst])}."
-            f"{count}"
+            f"{reason}: {f'largest difference{place}, ' if wide.ndim else ''}expected {_number(wide[worst])}, "
+            f"got {_number(wide_got[worst])}.{count}"
         )
         causes = likely_causes(wide_got, wide, Hints(**hints), rtol=max(rtol, 1e-9) * 10, atol=atol * 10)
         raise Unmet(message, "value", causes, Comparison(wide, wide_got, worst))
@@ -218,8 +218,8 @@ class Expectation:
                 raise self._fail(f"Expected {expected!r} as {self.name}, got {describe(self.value)}.")
         return self
 
-    def dtype(self, dtype: torch.dtype) -> Expectation:
-        """The result is a torch tensor of exactly this dtype."""
+    def dtype(self, dtype: torch.dtype, *, of_inputs: bool = True) -> Expectation:
+        """The result is a torch tensor of exactly this dtype, that of the float inputs or one of the exercise's own."""
         self._something()
         if not isinstance(self.value, Tensor):
             raise self._fail(f"Expected a torch tensor as {self.name}, got {describe(self.value)}.", "type")
@@ -227,7 +227,11 @@ class Expectation:
             raise self._fail(
                 f"Expected {self.name} of dtype {_short(dtype)}, got {_short(self.value.dtype)}.",
                 "dtype",
-                ["The result takes the dtype of the float inputs; labels and new tensors must not change it."],
+                [
+                    "The result takes the dtype of the float inputs; labels and new tensors must not change it."
+                    if of_inputs
+                    else f"Whatever comes in, the exercise asks for {_short(dtype)}."
+                ],
             )
         return self
 
@@ -270,7 +274,7 @@ class Form:
             item = "`.item()` turns a 0-d tensor into a Python number."
             causes = [item] if isinstance(value, Tensor | np.ndarray) else []
             raise Unmet(f"Expected a Python float as {self.name}, got {describe(value)}.", "type", causes)
-        expect(value, self.name).dtype(self.dtype or float_dtype)
+        expect(value, self.name).dtype(self.dtype or float_dtype, of_inputs=self.dtype is None)
         if tuple(value.shape) != self.shape:
             raise Unmet(f"Expected {self.name} of shape {self.shape}, got shape {tuple(value.shape)}.", "shape")
 

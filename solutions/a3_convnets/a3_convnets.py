@@ -56,7 +56,8 @@
 # **What every function keeps to.**
 #
 # 1. It takes `float32` and `float64`, and its results have the dtype of its float arguments. Integer labels never
-#    decide a dtype. Where no float tensor comes in, `float32` comes out, or `int64` where the exercise says so.
+#    decide a dtype. Where no float tensor comes in, `float32` comes out, unless the exercise says otherwise (`int64`,
+#    or the dtype of the images).
 # 2. It does not change its arguments. In-place work on a tensor that you made yourself is fine. A result may share
 #    memory with an argument.
 # 3. It works for $N \ge 1$, for $H \ne W$ and $k_h \ne k_w$, where nothing divides evenly, and for tensors that are
@@ -380,7 +381,7 @@ check("col2im")
 def conv2d_forward(X, F, b, stride, padding):
     """Cross-correlate every image with every filter.
 
-    X (N, C, H, W), F (F, C, kh, kw), b (F,), stride and padding ints  ->  out (N, F, H_out, W_out), cache
+    X (N, C, H, W), F (n_f, C, kh, kw), b (n_f,), stride and padding ints  ->  out (N, n_f, H_out, W_out), cache
     """
     ### BEGIN SOLUTION
     n_filters, _, kh, kw = F.shape
@@ -410,7 +411,7 @@ check("conv2d_forward")
 # which lies between −1 and 1. The numerator is one convolution: the mean has to be subtracted from the piece only,
 # since $\mathbf{q} - \bar q$ sums to 0. The contrast $\|\mathbf{w} - \bar w\|$ of the windows takes two more.
 #
-# **Predict first.** (a) Which of the two edge filters lights up at the edges of the roofs, which one at the columns?
+# **Predict first.** (a) Which of the two edge filters lights up at the edges of the roofs, which one at the pillars?
 # (b) Where is the correlation with the piece largest? Where else is it large, above 0.7?
 
 # %% experiment="photograph"
@@ -518,8 +519,8 @@ with course_style():
 # - (b) How does the formula change with stride $s$ and padding $p$?
 # - (c) For a layer with $C$ channels, $n_f$ filters and $N$ images give $\partial \mathcal L / \partial F_{fcij}$ and
 #   $\partial \mathcal L / \partial b_f$. How many terms has the sum for one entry of each, and how many has it in a
-#   fully connected layer? With entries of $G$ of the same size in both layers, how much larger are these sums if their
-#   terms agree in sign, and if their signs are random?
+#   fully connected layer? With entries of $G$ of the same size in both layers, how much larger than in the fully
+#   connected one are the convolution's sums if their terms agree in sign, and if their signs are random?
 #
 # <!-- ### BEGIN SOLUTION -->
 # **(a)** $F_{ij}$ enters every output pixel, with the factor
@@ -566,7 +567,8 @@ with course_style():
 def conv2d_backward(grad_out, cache):
     """The gradients of a scalar with respect to the arguments of conv2d_forward.
 
-    grad_out (N, F, H_out, W_out), cache of conv2d_forward  ->  grad_X (N, C, H, W), grad_F (F, C, kh, kw), grad_b (F,)
+    grad_out (N, n_f, H_out, W_out), cache of conv2d_forward
+    ->  grad_X (N, C, H, W), grad_F (n_f, C, kh, kw), grad_b (n_f,)
     """
     ### BEGIN SOLUTION
     cols, shape, F, stride, padding = cache
@@ -1001,7 +1003,7 @@ with course_style():
 # ### Written question 2 (2 points)
 #
 # - (a) Explain in your own words why a stride (or a pooling layer) widens the receptive field of the layers *after* it
-#   and not that of the layer itself. Use the two examples by hand above.
+#   and not that of the layer itself. Use the last two examples by hand of Section 2.3.
 # - (b) A 32 × 32 image is to be seen as a whole by one unit. How many layers of 3 × 3 does it take without stride? How
 #   many if a pooling of 2 × 2, stride 2, follows after every second layer (count the layers of 3 × 3)? Give the
 #   sequence of sizes. What does pooling cost that the other way does not?
@@ -1605,7 +1607,7 @@ check("ResidualBlock")
 #
 # ### Exercise `ConvNet`
 #
-# Now design one. Only this is binding:
+# Now design one, with at least one convolution whose filters are larger than 1 × 1. Only this is binding besides:
 #
 # - It takes $(N, 3, 32, 32)$ and returns $(N, \texttt{n\_classes})$ scores, without softmax, also for $N = 1$.
 # - In evaluation mode the scores of an image do not depend on the other images of the batch.
@@ -1659,9 +1661,9 @@ check("ConvNet")
 # - (a) Count, for an image of 32 × 32, the parameters and the multiplications of `ConvBlock(32, 64)` (with biases, and
 #   without its batch normalisation), and of a *fully connected* layer between the same two sets of numbers. Give the
 #   formulas first.
-# - (b) The same for a convolution at 8 × 8 from 128 to 256 channels, three by three. Which of the two convolutions has
-#   more parameters, which one needs more multiplications? What follows for where to save when a net is too slow, and
-#   when it is too large?
+# - (b) The same for a 3 × 3 convolution with padding 1 at 8 × 8 from 128 to 256 channels. Compare the two convolutions:
+#   their parameters, and their multiplications (products with zeros of the padding count). What follows for where to
+#   save when a net is too slow, and when it is too large?
 #
 # <!-- ### BEGIN SOLUTION -->
 # **(a)** Convolution: $c_{\text{out}} c_{\text{in}} k^2$ weights (plus $c_{\text{out}}$ biases if there are any), each
@@ -1737,7 +1739,7 @@ check("augment")
 # 1. if there is a `transform`, `batch = transform(batch, generator)`: it returns the new batch. Images only, not
 #    labels;
 # 2. scores, then the **mean** cross-entropy over the batch (`functional.cross_entropy`);
-# 3. gradients of the last batch away, backward, one step of the `optimizer`.
+# 3. the gradients of the batch before away, backward, one step of the `optimizer`.
 #
 # Moreover:
 #
@@ -1747,6 +1749,8 @@ check("augment")
 #   batch, each with the loss it had when its batch was used. (The mean of the batches' means would not do that.)
 # - Use `.item()` to take a number out of the graph. If you sum the loss tensors themselves, every graph stays in
 #   memory.
+# - The model, and `transform` before it, get the images in the dtype in which they come: what makes floats of `uint8`
+#   is a layer of the model.
 # - Images, labels and model are on the same device; the generator may be on the processor.
 
 
@@ -1826,10 +1830,10 @@ check("evaluate")
 # ## 4.7 Train it
 #
 # Stochastic gradient descent with Nesterov's momentum 0.9, weight decay 0.0005, batches of 100, augmentation, and a
-# single cycle of the learning rate over the whole training: up to 0.1 and down to 0. (*Nesterov* means that the step
-# is taken with the momentum as it will be after this gradient. The small set gets batches of 25, so that its few images
-# make enough steps, and lower rates.) `train_epoch` knows nothing of the learning rate, so the optimiser gets a *hook*,
-# a function that it calls before each of its steps.
+# single cycle of the learning rate over the whole training: up to 0.1 and down to 0.0001. (*Nesterov* means that the
+# step is taken with the momentum as it will be after this gradient. The small set gets batches of 25, so that its few
+# images make enough steps, and lower rates.) `train_epoch` knows nothing of the learning rate, so the optimiser gets a
+# *hook*, a function that it calls before each of its steps.
 #
 # First the small question, on a small part of the images: once as they are, once augmented.
 #
@@ -2078,8 +2082,8 @@ plot_confusion_matrix(counts, data.classes, title=f"ConvNet, validation images (
 # Read the matrix along a row: where do the images of one class end up? Is the mistake mutual, or does one class swallow
 # the other? With CIFAR-10 cats and dogs are confused most, animals hardly ever with vehicles.
 #
-# Here are the twenty mistakes that it was surest of. **Predict first:** name every picture, before you run the cell
-# after the next one. How many of them do *you* get right?
+# The next cell shows the twenty mistakes that it was surest of, without names. **Predict first:** name all of them
+# before you run the cell below it. How many do *you* get right?
 
 # %% experiment="worst_mistakes"
 p = torch.softmax(scores_validation, 1)
@@ -2504,8 +2508,8 @@ with course_style():
 def dilated_conv2d(X, F, b, dilation):
     """Cross-correlation with filters whose taps lie `dilation` pixels apart; stride 1, no padding.
 
-    X (N, C, H, W), F (F, C, kh, kw), b (F,), dilation an int
-    ->  (N, F, H − dilation·(kh − 1), W − dilation·(kw − 1))
+    X (N, C, H, W), F (n_f, C, kh, kw), b (n_f,), dilation an int
+    ->  (N, n_f, H − dilation·(kh − 1), W − dilation·(kw − 1))
     """
     ### BEGIN SOLUTION
     kh, kw = F.shape[2:]
@@ -2658,7 +2662,7 @@ with course_style():
 
 # %% [markdown]
 # Multiplications are not time. A depthwise filter does very little with each number that it fetches, so it waits for
-# memory most of the time. And the inception block has fewer multiplications than the plain one and takes longer: three
+# memory most of the time. And the inception block has fewer multiplications than the plain one and takes longer: four
 # small convolutions and a pooling, none of which fills the processor.
 
 # %% [markdown]
@@ -2727,7 +2731,7 @@ check("balanced_batches")
 
 # %% [markdown]
 # The net sees a name as a one-hot matrix, one row for each letter of the alphabet, one column for each position,
-# filled up with blanks to 20 positions. Two layers of 1-D convolution find pieces of three to seven letters, the
+# filled up with blanks to 20 positions. Two layers of 1-D convolution find pieces of five and seven letters, the
 # maximum over all positions asks whether a piece occurs anywhere, and a linear layer decides. 14 names of each
 # language are set aside for validation, so there every language counts the same.
 #
