@@ -1615,7 +1615,14 @@ def cycles(student: Student, draw: Draw, *, even: bool = False) -> Cycles:
 def starts_at_lr_min(student: Student, draw: Draw) -> None:
     """At t = 0 the learning rate is lr_min; from there it rises."""
     lr = cycles(student, draw)
-    expect(lr(0), "lr(0)").close_to(lr.lr_min)
+
+    def slips() -> Slips:
+        return {
+            "lr_min is not added.": torch.tensor(0.0),
+            "It begins at lr_max and falls, where it should begin at lr_min and rise.": torch.tensor(lr.lr_max),
+        }
+
+    expect(lr(0), "lr(0)").close_to(lr.lr_min, slips=slips)
     expect(lr(1)).all(lr(1) > lr(0), "lr(1) is not larger than lr(0)")
 
 
@@ -3814,8 +3821,9 @@ def weights_have_mean_one(student: Student, draw: Draw) -> None:
     """Over the examples the weights have mean 1 where every class occurs: they add up to N."""
     K = draw.integer(3, 6)
     y = uneven_labels(draw, K)
-    weights = varied(student.class_weights(y, K), K, name="the weights").double()
-    expect(weights[y].mean(), "the mean weight of an example").close_to(1.0, rtol=1e-4, sizes={"K": K, "N": len(y)})
+    mean = varied(student.class_weights(y, K), K, name="the weights").double()[y].mean()
+    slips: Slips = {"The division by K is missing: the weights add up to K N.": torch.tensor(float(K))}
+    expect(mean, "the mean weight of an example").close_to(1.0, rtol=1e-4, sizes={"N": len(y)}, slips=lambda: slips)
 
 
 @class_weights.criterion(points=0.5)

@@ -106,6 +106,8 @@ class Expectation:
                 causes = []
                 if tuple(reversed(got.shape)) == shape and len(shape) > 1:
                     causes.append("The result is transposed.")
+                elif got.numel() == 0 and all(shape):
+                    causes.append("A slice takes nothing: `x[p:-p]` is empty where p = 0.")
                 raise self._fail(
                     f"Expected {self.name} of shape {shape}, got shape {tuple(got.shape)}.", "shape", causes
                 )

@@ -216,3 +216,22 @@ def test_requires_grad_on_an_argument_is_no_work_in_place() -> None:
     assert "`requires_grad` is set" in unmet.causes[0]
     unmet = refusal(lambda: unchanged_arguments(Call("fgsm", changed=["images"])))
     assert "In-place" in unmet.causes[0]
+
+
+def test_an_empty_result_is_told_from_a_wrong_size() -> None:
+    with pytest.raises(Unmet, match="got shape") as caught:
+        expect(torch.zeros(2, 0)).shape(2, 4)
+    assert "`x[p:-p]` is empty" in caught.value.causes[0]
+
+
+@pytest.mark.parametrize(("of_inputs", "says"), [(True, "float inputs"), (False, "the exercise asks for int64")])
+def test_the_cause_of_a_wrong_dtype_is_that_of_the_dtype(of_inputs: bool, says: str) -> None:
+    with pytest.raises(Unmet) as caught:
+        expect(torch.zeros(2)).dtype(torch.int64, of_inputs=of_inputs)
+    assert says in caught.value.causes[0]
+
+
+def test_a_single_number_has_no_largest_difference() -> None:
+    with pytest.raises(Unmet) as caught:
+        expect(3.0).close_to(2.0)
+    assert caught.value.message == "The result differs from what is expected: expected 2, got 3."
