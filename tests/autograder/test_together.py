@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,9 +67,11 @@ def together() -> Together:
 
 
 def test_all_criteria_are_met_with_a_frame_for_each_round(open_session: Any, sent: list[str]) -> None:
+    start = time.perf_counter()
     results = together().met(doubling(calls=3, criteria=4), open_session("def f(x):\n    return x + x\n"), "secret")
+    took = time.perf_counter() - start
     assert results is not None and [r.criterion.name for r in results] == [f"doubles_{k}" for k in range(4)]
-    assert all(r.passed for r in results)
+    assert all(r.passed for r in results) and 0 < sum(r.seconds for r in results) <= took
     assert sent.count("calls") == 3 and "call" not in sent
 
 
