@@ -22,6 +22,7 @@ from typing import Any
 import course_utils
 from course_utils.checking.exercise import Criterion, Exercise, exercises_of
 from course_utils.checking.ready_made import refused
+from course_utils.checking.repair import may_come_from_earlier, repair_first
 from course_utils.checking.unmet import Unmet
 from course_utils.checking.verdict import CriterionResult, ExerciseResult, withhold_contract_points
 from course_utils.errors import InputError
@@ -114,19 +115,14 @@ def check_notebook(
     for cell in cells:
         if cell.error:
             checked.cell_errors[cell.name] = cell.error
-    exercises = [known[name].visible() for name in dict.fromkeys(names) or known]
-    work = _Work(checked, [c for c in cells if not c.error], assignment.folder, exercises, limits or Limits(), progress)
+    visible = {name: exercise.visible() for name, exercise in known.items()}
+    asked = list(dict.fromkeys(names) or known)
+    work = _Work(checked, [c for c in cells if not c.error], assignment.folder, visible, asked, limits, progress)
     work.finish()
-    for exercise in exercises:
-        results = [work.result(c) for c in exercise.criteria]
-        error = checked.cell_errors.get(exercise.name)
-        for result in results:
-            if error and result.unmet is not None and result.unmet.kind == "not defined":
-                result.unmet.message = f"{exercise.name} is not defined, because its cell {error}."
-        if exercise.name in work.refused:
-            results = refused(exercise, work.refused[exercise.name]).criteria
-        withhold_contract_points(results)
-        checked.results.append(ExerciseResult(exercise, results))
+    checked.results = [work.result(name) for name in asked]
+    for result in checked.results:
+        if may_come_from_earlier(result):
+            result.advice = repair_first(result, [work.result(e) for e in work.builds_on.get(result.exercise.name, ())])
     return checked
 
 
@@ -143,24 +139,35 @@ class _Work:
         checked: Checked,
         cells: Sequence[StudentCell],
         folder: Path,
-        exercises: Sequence[Exercise],
-        limits: Limits,
+        exercises: Mapping[str, Exercise],
+        asked: Sequence[str],
+        limits: Limits | None,
         progress: Callable[[str], None],
     ) -> None:
         self._checked = checked
         self._cells = dict(enumerate(cells))
         self._folder = folder
         self._exercises = exercises
-        self._limits = limits
+        self._asked = asked
+        self._limits = limits or Limits()
         self._progress = progress
         self._judged: dict[tuple[str, str], CriterionResult] = {}
-        self._criteria = {(c.exercise, c.name): c for e in exercises for c in e.criteria}
-        self.refused: dict[str, list[str]] = {}
+        self._criteria = {(c.exercise, c.name): c for e in exercises.values() for c in e.criteria}
+        self._refused: dict[str, list[str]] = {}
+        self.builds_on: dict[str, list[str]] = {}
 
-    def result(self, criterion: Criterion) -> CriterionResult:
-        """What came of a criterion."""
-        lost = CriterionResult(criterion, Unmet("This was not judged.", "fault"))
-        return self._judged.get((criterion.exercise, criterion.name), lost)
+    def result(self, name: str) -> ExerciseResult:
+        """What came of an exercise."""
+        exercise = self._exercises[name]
+        if name in self._refused:
+            return refused(exercise, self._refused[name])
+        results = [self._judged.get((name, c.name)) or _lost(c) for c in exercise.criteria]
+        error = self._checked.cell_errors.get(name)
+        for result in results:
+            if error and result.unmet is not None and result.unmet.kind == "not defined":
+                result.unmet.message = f"{name} is not defined, because its cell {error}."
+        withhold_contract_points(results)
+        return ExerciseResult(exercise, results)
 
     def finish(self) -> None:
         """Do all that is left, in a new process each time that one stalls or ends."""
@@ -178,31 +185,40 @@ class _Work:
                         break
                     self._take(event)
                     current = event
-                if not self._left():
-                    return
+                    if event["event"] == "idle":
+                        if not self._left():
+                            return
+                        process.ask(self._left())
                 self._give_up(current, f"ran longer than {limit:g} s" if process.stalled else "ended the process")
 
     def _left(self) -> list[tuple[str, list[str]]]:
-        """The criteria still to judge, by exercise."""
-        left = []
-        for exercise in self._exercises:
-            names = [c.name for c in exercise.criteria if (c.exercise, c.name) not in self._judged]
-            if names and exercise.name not in self.refused:
-                left.append((exercise.name, names))
-        return left
+        """The criteria still to judge, by exercise; last those of exercises that the wrong ones build on."""
+        left = [(name, self._unjudged(name)) for name in self._asked]
+        wrong = [name for name in self._asked if not self._unjudged(name) and may_come_from_earlier(self.result(name))]
+        for name in dict.fromkeys(e for w in wrong for e in self.builds_on.get(w, ()) if e not in self._asked):
+            if not any(exercise == name and result.unmet for (exercise, _), result in self._judged.items()):
+                left.append((name, self._unjudged(name)))
+        return [(name, criteria) for name, criteria in left if criteria]
+
+    def _unjudged(self, name: str) -> list[str]:
+        if name in self._refused:
+            return []
+        return [c.name for c in self._exercises[name].criteria if (name, c.name) not in self._judged]
 
     def _job(self) -> Event:
         cells = [{"number": k, "name": c.name, "source": c.source} for k, c in self._cells.items()]
-        return {"folder": str(self._folder), "cells": cells, "criteria": self._left()}
+        return {"folder": str(self._folder), "cells": cells}
 
     def _take(self, event: Event) -> None:
         kind = event["event"]
         if kind in ("cell", "exercise"):
             self._progress(event["name"])
+            if kind == "exercise":
+                self.builds_on[event["name"]] = event["builds_on"]
         elif kind == "ran" and event["error"] is not None:
             self._checked.cell_errors.setdefault(event["name"], _raised(event["error"]))
         elif kind == "refused":
-            self.refused[event["exercise"]] = event["found"]
+            self._refused[event["exercise"]] = event["found"]
         elif kind == "judged":
             key = event["exercise"], event["name"]
             unmet = Unmet(**event["unmet"]) if event["unmet"] else None
@@ -222,6 +238,10 @@ class _Work:
             name, criteria = self._left()[0]
             key = name, criteria[0]
             self._judged[key] = CriterionResult(self._criteria[key], Unmet("The process ended before this.", "crash"))
+
+
+def _lost(criterion: Criterion) -> CriterionResult:
+    return CriterionResult(criterion, Unmet("This was not judged.", "fault"))
 
 
 def _raised(error: Mapping[str, Any]) -> str:
@@ -250,10 +270,7 @@ class _Process:
             text=True,
             encoding="utf-8",
         )
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it ended already; `next` finds that out
-            self._process.stdin.write(json.dumps(job) + "\n")
-            self._process.stdin.close()
+        self.ask(job)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def __enter__(self) -> _Process:
@@ -262,9 +279,17 @@ class _Process:
     def __exit__(self, *exception: object) -> None:
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdout, self._process.stderr):
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(OSError):  # what it did not read any more
+                    stream.close()
+
+    def ask(self, what: object) -> None:
+        """Send it the job, or the criteria to judge next."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it ended already; `next` finds that out
+            self._process.stdin.write(json.dumps(what) + "\n")
+            self._process.stdin.flush()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -13,6 +13,7 @@ from course_utils.checking.callees import built_on
 from course_utils.checking.display import CheckReport
 from course_utils.checking.exercise import Exercise, exercises_of, opaque_results
 from course_utils.checking.ready_made import ready_made_calls, refused
+from course_utils.checking.repair import may_come_from_earlier, repair_first
 from course_utils.checking.student import LocalStudent
 from course_utils.checking.verdict import ExerciseResult, judge_exercise
 
@@ -53,10 +54,9 @@ def checker(checks: ModuleType, namespace: dict[str, Any] | None = None) -> Call
 
         report = CheckReport([result_of(name) for name in names or known])
         for result in report.results:
-            if any(c.unmet and c.unmet.kind not in ("nothing written", "not defined") for c in result.criteria):
+            if may_come_from_earlier(result):
                 earlier = built_on(result.exercise.name, functions, known)
-                repair = _repair_first(result.exercise.name, [e for e in earlier if _wrong(result_of(e))])
-                result.advice = repair or result.advice
+                result.advice = repair_first(result, [result_of(e) for e in earlier]) or result.advice
         execution = os.environ.get("NBGRADER_EXECUTION")
         if execution == "validate" and not report.passed:
             raise AssertionError(str(report))
@@ -68,17 +68,6 @@ def checker(checks: ModuleType, namespace: dict[str, Any] | None = None) -> Call
         return report
 
     return check
-
-
-def _wrong(result: ExerciseResult) -> bool:
-    return any(c.unmet for c in result.criteria)
-
-
-def _repair_first(name: str, wrong: list[str]) -> str:
-    if not wrong:
-        return ""
-    does = "does" if len(wrong) == 1 else "do"
-    return f"{name} builds on {' and '.join(wrong)}, which {does} not pass the checks: repair {wrong[0]} first."
 
 
 def _judge(

@@ -1,7 +1,8 @@
 """The process in which `course check` runs a student's cells and criteria: ``python -m course_utils.checking.process``.
 
-It reads one job from stdin and says on stdout what it begins and what came of it, a line of JSON each, so that
-whoever started it knows what was running where it stalls or ends.  What the student's code prints goes nowhere.
+It reads from stdin the cells to run, then lists of criteria, and says on stdout what it begins and what came of it, a
+line of JSON each, so that whoever started it knows what was running where it stalls or ends.  It says "idle" where it
+waits for a list.  What the student's code prints goes nowhere, and there is nothing for it to read.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
+from course_utils.checking.callees import built_on
 from course_utils.checking.exercise import Exercise, exercises_of, opaque_results
 from course_utils.checking.ready_made import ready_made_calls
 from course_utils.checking.student import LocalStudent, is_student_frame
@@ -24,9 +26,9 @@ Say = Callable[[dict[str, Any]], None]
 
 
 def main() -> None:
-    """Do the job that stands on stdin."""
-    say = _own_channel()
-    job = json.loads(sys.stdin.readline())
+    """Do the job that comes on stdin."""
+    asked, say = _own_channels()
+    job = json.loads(asked.readline())
     os.chdir(job["folder"])
     sys.path.insert(0, job["folder"])
     sys.dont_write_bytecode = True
@@ -40,24 +42,29 @@ def main() -> None:
         say({"event": "ran", **cell, "error": _run_cell(shell, cell["source"])})
     known = exercises_of(checks)
     student = LocalStudent(shell.user_ns, opaque_results(known.values()))
-    for name, wanted in job["criteria"]:
-        say({"event": "exercise", "name": name})
-        _hold(known[name].visible(), set(wanted), shell.user_ns, student, list(known), say)
+    say({"event": "idle"})
+    for line in asked:
+        for name, wanted in json.loads(line):
+            say({"event": "exercise", "name": name, "builds_on": built_on(name, shell.user_ns, known)})
+            _hold(known[name].visible(), set(wanted), shell.user_ns, student, list(known), say)
+        say({"event": "idle"})
 
 
-def _own_channel() -> Say:
-    """Keep stdout for the protocol; whatever else prints there, C libraries included, prints into nothing."""
+def _own_channels() -> tuple[TextIO, Say]:
+    """Keep stdin and stdout for the protocol; what else prints or reads there, C libraries included, has nothing."""
+    asked = os.fdopen(os.dup(0), encoding="utf-8")
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
-    os.dup2(nothing, 2)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
     def say(event: dict[str, Any]) -> None:
         channel.write(json.dumps(event) + "\n")
         channel.flush()
 
-    return say
+    return asked, say
 
 
 def _shell() -> Any:

@@ -39,7 +39,9 @@ def results_table(results: Sequence[ExerciseResult], *, brief: bool) -> Renderab
             mark = Text("✓ met", "green") if not kinds else Text("… to do", "yellow")
             table.add_row(mark, Text(headline(result)), points)
             continue
-        table.add_row("", Text(name, "bold"), Text(points, "bold"))
+        title = Text(name, "bold")
+        title.append(f"\n{result.advice}" if result.advice else "", "not bold")
+        table.add_row("", title, Text(points, "bold"))
         told: set[str] = set()
         for number, criterion in enumerate(result.criteria, start=1):
             last = number == len(result.criteria)

@@ -8,9 +8,9 @@ import pytest
 from students_folder import DOUBLE, EMPTY, HALVE, NAME, cell, cells, write_folder
 from typer.testing import CliRunner, Result
 
-from course_utils.checking import fresh_process
-from course_utils.checking.fresh_process import Limits
+from course_utils.checking.fresh_process import Limits, check_notebook
 from course_utils.cli import app
+from course_utils.handed_out import find_assignment
 
 
 def check(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> Result:
@@ -99,9 +99,7 @@ def test_a_cell_that_stalls_or_ends_the_process_is_left_out(tmp_path: Path) -> N
 
 def judged(notebook: Path, limits: Limits) -> dict[str, str]:
     """The message of each criterion of a notebook, "" where it is met."""
-    from course_utils.handed_out import find_assignment
-
-    checked = fresh_process.check_notebook(find_assignment("a7", start=notebook.parent), limits=limits)
+    checked = check_notebook(find_assignment("a7", start=notebook.parent), limits=limits)
     return {c.criterion.name: c.unmet.message if c.unmet else "" for r in checked.results for c in r.criteria}
 
 
@@ -124,6 +122,29 @@ def test_the_last_of_two_definitions_counts_and_both_are_told(monkeypatch: pytes
     done = check(monkeypatch, tmp_path, "a7")
     assert done.exit_code == 1
     assert "double is defined in 2 cells (5, 12); the last one counts." in done.output
+
+
+@pytest.mark.parametrize("names", [(), ("halve",)])
+def test_the_exercise_to_repair_first_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    halve = "def halve(x):\n    return helper(x)\n"
+    helper = cell("def helper(x):\n    return double(x) / 4\n")
+    advice = "halve builds on double, which does not pass the checks: repair double first."
+    write_folder(tmp_path, cells("def double(x):\n    return 3 * x\n", halve, helper))
+    done = check(monkeypatch, tmp_path, "a7", *names)
+    assert done.output.count(advice) == 1
+    assert f"of {len(names) or 2} exercise" in done.output  # the other one is judged and not shown
+    write_folder(tmp_path, cells(DOUBLE, "def halve(x):\n    return double(x)\n"))
+    assert "builds on" not in check(monkeypatch, tmp_path, "a7", *names).output
+
+
+def test_an_earlier_exercise_that_stalls_is_the_one_to_repair(tmp_path: Path) -> None:
+    double = "def double(x):\n    while len(x) == 1: pass\n    return x + x\n"
+    notebook = write_folder(tmp_path, cells(double, "def halve(x):\n    return double(x)\n"))
+    assignment = find_assignment("a7", start=notebook.parent)
+    (result,) = check_notebook(assignment, ["halve"], Limits(cell=30, criterion=1.5)).results
+    assert result.advice.endswith("repair double first.")
 
 
 @pytest.mark.parametrize(
