@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from course_utils.checking.display import headline, verdict
+from course_utils.checking.display import AGAIN, headline, repeated, verdict
 from course_utils.checking.verdict import CriterionResult, ExerciseResult
 
 COLOURS = {"yes": "green", "no": "red", "wait": "yellow"}
@@ -42,20 +42,21 @@ def results_table(results: Sequence[ExerciseResult], *, brief: bool) -> Renderab
         title = Text(name, "bold")
         title.append(f"\n{result.advice}" if result.advice else "", "not bold")
         table.add_row("", title, Text(points, "bold"))
-        told: set[str] = set()
+        again = repeated(result)
         for number, criterion in enumerate(result.criteria, start=1):
             last = number == len(result.criteria)
-            table.add_row(*_row(criterion, told), end_section=last)
+            table.add_row(*_row(criterion, criterion.criterion.name in again), end_section=last)
     return table
 
 
-def _row(result: CriterionResult, told: set[str]) -> tuple[Text, Text, str]:
-    """A criterion's row; a message that stood in the table above is not repeated."""
+def _row(result: CriterionResult, again: bool) -> tuple[Text, Text, str]:
+    """A criterion's row; a message that stood in the table above is not said `again` in full."""
     mark, kind = ("✓ met", "yes") if result.passed else verdict(result)
     lines = Text(result.criterion.title)
     why = result.unmet
-    if why is not None and why.message not in told:
-        told.add(why.message)
+    if again:
+        lines.append(f"\n{AGAIN}", "dim")
+    elif why is not None:
         lines.append(f"\n{why.message}", "default" if kind == "no" else "dim")
         for cause in why.causes[:2]:
             lines.append("\nLikely cause: ", "italic")

@@ -139,6 +139,15 @@ def test_the_exercise_to_repair_first_is_told(
     assert "builds on" not in check(monkeypatch, tmp_path, "a7", *names).output
 
 
+def test_a_reason_that_stood_above_is_pointed_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_folder(tmp_path, cells("def double(x):\n    return [x]\n"))
+    done = check(monkeypatch, tmp_path, "a7", "double")
+    assert done.output.count("✗ not met") == 2 and done.output.count("The same as above.") == 1
+    write_folder(tmp_path, cells("def double(x):\n    return torch.zeros(0)\n"))
+    done = check(monkeypatch, tmp_path, "a7", "double")  # what differs is said of each
+    assert done.output.count("✗ not met") == 2 and "The same as above." not in done.output
+
+
 def test_an_earlier_exercise_that_stalls_is_the_one_to_repair(tmp_path: Path) -> None:
     double = "def double(x):\n    while len(x) == 1: pass\n    return x + x\n"
     notebook = write_folder(tmp_path, cells(double, "def halve(x):\n    return double(x)\n"))
