@@ -18,7 +18,7 @@ from autograder.runner.frames import Closed, Decoder, Encoder, FrameError, TimeU
 from autograder.submission import StudentCell
 from course_utils.checking import CriterionFault, Student, Unmet
 from course_utils.checking.props import is_prop, prop_title
-from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written
+from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written, place
 
 MAX_CALLBACK_NUMBERS = 60_000  # entries of all arguments with which a student may call a function of the judge's
 IMPATIENCE = 5  # after a stall the exercise's other criteria get a limit this many times shorter
@@ -494,13 +494,14 @@ def _raised(function: str, error: object) -> Unmet:
     if kind == "NotImplementedError" and not text:
         return nothing_written(function, harmless_line(error.get("function"), 60))
     line, code = error.get("line"), harmless_line(error.get("code"), 120)
-    where = ""
-    if type(line) is int and line > 0:
-        where = f" in line {line} of its cell" + (f": `{code}`" if code else "")
-    name = error.get("name")
-    known = isinstance(name, str) and len(name) <= 60 and name.isidentifier()  # it is quoted in comments, as Markdown
+    where = place(function, line, code, _identifier(error.get("cell"))) if type(line) is int and line > 0 else ""
     base = harmless_line(error.get("base"), 60)
-    return exception_verdict(function, kind or "an exception", text, where, name if known else None, base)
+    return exception_verdict(function, kind or "an exception", text, where, _identifier(error.get("name")), base)
+
+
+def _identifier(value: object) -> str:
+    """A name that the runner sent; "" where it is none, for it is quoted in comments, as Markdown."""
+    return value if isinstance(value, str) and len(value) <= 60 and value.isidentifier() else ""
 
 
 def _numbers(value: object) -> int:

@@ -238,11 +238,31 @@ def raised_exception(function: str, error: BaseException) -> Unmet:
         return nothing_written(function, frames[-1].name if frames else "")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if is_student_frame(frame.filename):
-            line = (frame.line or "").strip()
-            where = f" in line {frame.lineno} of its cell" + (f": `{line}`" if line else "")
+            cell = defined_in_cell(error, is_student_frame)
+            where = place(function, frame.lineno or 0, (frame.line or "").strip(), cell)
             break
     name, base = getattr(error, "name", None), builtin_base(error)
     return exception_verdict(function, type(error).__name__, text, where, name, base)
+
+
+def defined_in_cell(error: BaseException, is_cell: Callable[[str], bool]) -> str:
+    """The function or class of the cell in which an exception was raised; "" where it has no name.
+
+    It is the one through which the calls came into that cell: what it calls there is its own affair.
+    """
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__) if is_cell(frame.f_code.co_filename)]
+    name = ""
+    for code in reversed(codes):
+        if code.co_filename != codes[-1].co_filename:
+            break
+        name = code.co_qualname.partition(".")[0]
+    return name if name.isidentifier() else ""
+
+
+def place(function: str, line: int, code: str, cell: str = "") -> str:
+    """Where a called function raised an exception, as a part of a sentence; `cell` as `defined_in_cell` gives it."""
+    whose = f"the cell of {cell}" if cell not in ("", function) else "its cell"
+    return f" in line {line} of {whose}" + (f": `{code}`" if code else "")
 
 
 def builtin_base(error: BaseException) -> str:

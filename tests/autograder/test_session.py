@@ -107,6 +107,19 @@ def test_a_callbacks_verdict_cannot_be_swallowed(open_session: Any) -> None:
     assert refusal(lambda: one.f(check)).message == "the batch is empty"
 
 
+def test_the_cell_of_the_line_that_raised_is_named(open_session: Any) -> None:
+    earlier = "def own(x):\n    return x / 0\ndef g(x):\n    return own(x)\n"
+    session = open_session(earlier, "def f(x):\n    return g(x)\n")
+    assert (
+        "f raised ZeroDivisionError in line 2 of the cell of g: `return x / 0`"
+        in refusal(lambda: student(session).f(1)).message
+    )
+    assert (
+        "g raised ZeroDivisionError in line 2 of its cell: `return x / 0`"
+        in refusal(lambda: student(session).g(1)).message
+    )
+
+
 def test_a_callback_that_raises_raises_in_the_students_code(open_session: Any) -> None:
     def check(W: torch.Tensor) -> float:
         return 1 / 0
@@ -313,7 +326,8 @@ def test_a_forged_failure_is_a_failure(open_session: Any, message: dict[str, obj
 
 def test_forged_texts_are_cut_and_cleaned(open_session: Any) -> None:
     evil = "\ud800\x1b[31m\n<b>" + "a" * 5000
-    error = {"type": evil, "text": evil, "line": 3, "code": evil, "name": "x`](javascript:alert(1))"}
+    link = "x`](javascript:alert(1))"
+    error = {"type": evil, "text": evil, "line": 3, "code": evil, "name": link, "cell": link}
     one = student(
         open_session(FORGE + f"def f():\n    send({{'op': 'result', 'error': {error!r}}})\n    os._exit(0)\n")
     )

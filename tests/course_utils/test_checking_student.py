@@ -161,6 +161,33 @@ def test_the_line_of_the_students_code_is_named() -> None:
     assert "in line 3 of its cell" in refusal(LocalStudent(namespace).f).message
 
 
+CELLS = (
+    "def helper(x):\n    return x / 0\ndef col2im(x):\n    return helper(x)\n",
+    "class Block:\n    def forward(self, x):\n        return x / 0\n",
+    "def again(f, x):\n    return f(x)\n",
+    "nameless = lambda x: x / 0\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ("return helper(x)", "f raised ZeroDivisionError in line 2 of the cell of helper: "),
+        ("return col2im(x)", "f raised ZeroDivisionError in line 2 of the cell of col2im: "),
+        ("return Block().forward(x)", "f raised ZeroDivisionError in line 3 of the cell of Block: "),
+        ("return own(x)", "f raised ZeroDivisionError in line 4 of its cell: "),
+        ("return again(f, 0) if x else x / 0", "f raised ZeroDivisionError in line 2 of its cell: "),
+        ("return nameless(x)", "f raised ZeroDivisionError in line 1 of its cell: "),  # nobody knows better
+    ],
+)
+def test_the_cell_of_the_line_is_named_where_it_is_another_ones(body: str, where: str) -> None:
+    namespace: dict[str, Any] = {}
+    for k, code in enumerate([*CELLS, f"def f(x):\n    {body}\ndef own(x):\n    return x / 0\n"]):
+        exec(compile(code, f"<cell {k}>", "exec"), namespace)
+    message = refusal(lambda: LocalStudent(namespace).f(1)).message
+    assert message.startswith(where)
+
+
 def test_warnings_and_lines_on_stderr_are_remarks() -> None:
     def loud() -> int:
         warnings.warn("dividing by zero", RuntimeWarning, stacklevel=1)
