@@ -18,7 +18,7 @@ from autograder.runner.frames import Closed, Decoder, Encoder, FrameError, TimeU
 from autograder.submission import StudentCell
 from course_utils.checking import CriterionFault, Student, Unmet
 from course_utils.checking.props import is_prop, prop_title
-from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written, place
+from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written, who_and_where
 
 MAX_CALLBACK_NUMBERS = 60_000  # entries of all arguments with which a student may call a function of the judge's
 IMPATIENCE = 5  # after a stall the exercise's other criteria get a limit this many times shorter
@@ -469,7 +469,7 @@ class JailedStudent(Student):
         if held:
             raise held[0]
         if error is not None:
-            raise _raised(request.what, error)
+            raise _raised(request.what, error, prop=request.what != request.function)
         record = Call(function, result)
         record.changed = [harmless_line(c, 80) for c in _texts(message.get("changed"))][:10]
         record.shared = [harmless_line(t, 80) for t in _texts(message.get("shared"))][:10]
@@ -487,21 +487,25 @@ class JailedStudent(Student):
                     generator.set_state(value)
 
 
-def _raised(function: str, error: object) -> Unmet:
+def _raised(function: str, error: object, prop: bool) -> Unmet:
     if not isinstance(error, dict):
         raise FrameError("the reply has no readable error.")
     kind, text = harmless_line(error.get("type"), 60), harmless_line(error.get("text"), 300)
     if kind == "NotImplementedError" and not text:
         return nothing_written(function, harmless_line(error.get("function"), 60))
     line, code = error.get("line"), harmless_line(error.get("code"), 120)
-    where = place(function, line, code, _identifier(error.get("cell"))) if type(line) is int and line > 0 else ""
+    where = ""
+    if type(line) is int and line > 0:
+        function, where = who_and_where(function, prop, line, code, _identifier(error.get("entered")))
     base = harmless_line(error.get("base"), 60)
     return exception_verdict(function, kind or "an exception", text, where, _identifier(error.get("name")), base)
 
 
 def _identifier(value: object) -> str:
-    """A name that the runner sent; "" where it is none, for it is quoted in comments, as Markdown."""
-    return value if isinstance(value, str) and len(value) <= 60 and value.isidentifier() else ""
+    """A name, with dots or without, that the runner sent; "" for anything else: it is quoted as Markdown."""
+    if not isinstance(value, str) or len(value) > 60:
+        return ""
+    return value if all(part.isidentifier() for part in value.split(".")) else ""
 
 
 def _numbers(value: object) -> int:

@@ -25,7 +25,7 @@ import torch
 
 from autograder.runner import cheap_forks
 from autograder.runner.frames import Channel, Closed, Decoder, Encoder, FrameError
-from course_utils.checking.student import builtin_base, changed_arguments, defined_in_cell
+from course_utils.checking.student import builtin_base, changed_arguments, entered_by
 from course_utils.checking.values import (
     Foreign,
     carries_graph,
@@ -252,14 +252,14 @@ class Server:
 
 
 def _error(error: BaseException) -> dict[str, Any]:
-    where, line, function, cell = 0, "", "", ""
+    where, line, function, entered = 0, "", "", ""
     if isinstance(error, SyntaxError):
         where, line = error.lineno or 0, (error.text or "").strip()
     else:
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             # IPython compiles a cell under a name that it enters into linecache.
             if _is_cell(frame.filename):
-                where, function, cell = frame.lineno or 0, frame.name, defined_in_cell(error, _is_cell)
+                where, function, entered = frame.lineno or 0, frame.name, entered_by(error, _is_cell)
                 line = (frame.line or linecache.getline(frame.filename, where)).strip()
                 break
     try:
@@ -274,7 +274,7 @@ def _error(error: BaseException) -> dict[str, Any]:
         "line": where,
         "code": line[:200],
         "function": function[:100],
-        "cell": cell[:100],
+        "entered": entered[:100],
         "name": name[:100] if isinstance(name, str) else None,
     }
 

@@ -188,7 +188,7 @@ class LocalStudent(Student):
             except Unmet as unmet:
                 raise (held or [unmet])[0] from None
             except Exception as error:
-                raise (held or [raised_exception(what, error)])[0] from None
+                raise (held or [raised_exception(what, error, prop is not None)])[0] from None
         if held:
             raise held[0]
         record.changed = [] if prop else changed_arguments(code, before, (given, given_by_name))
@@ -230,39 +230,54 @@ def nothing_written(function: str, inside: str = "") -> Unmet:
     return Unmet(message, "nothing written")
 
 
-def raised_exception(function: str, error: BaseException) -> Unmet:
-    """The verdict where the student's function raised an exception: what, and in which of its lines."""
+def raised_exception(function: str, error: BaseException, prop: bool = False) -> Unmet:
+    """The verdict where the student's function, or one that a prop called, raised an exception: what, and where."""
     where, text = "", str(error)
     if isinstance(error, NotImplementedError) and not text:  # PyTorch raises it too, with a text, for what it cannot do
         frames = [f for f in traceback.extract_tb(error.__traceback__) if is_student_frame(f.filename)]
         return nothing_written(function, frames[-1].name if frames else "")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if is_student_frame(frame.filename):
-            cell = defined_in_cell(error, is_student_frame)
-            where = place(function, frame.lineno or 0, (frame.line or "").strip(), cell)
+            entered, line = entered_by(error, is_student_frame), (frame.line or "").strip()
+            function, where = who_and_where(function, prop, frame.lineno or 0, line, entered)
             break
     name, base = getattr(error, "name", None), builtin_base(error)
     return exception_verdict(function, type(error).__name__, text, where, name, base)
 
 
-def defined_in_cell(error: BaseException, is_cell: Callable[[str], bool]) -> str:
-    """The function or class of the cell in which an exception was raised; "" where it has no name.
+def entered_by(error: BaseException, is_cell: Callable[[str], bool]) -> str:
+    """Through what the calls came into the cell in which an exception was raised: "col2im", or "ConvBlock.forward".
 
-    It is the one through which the calls came into that cell: what it calls there is its own affair.
+    What that calls in the same cell is its own affair.  For a function inside another one it is the outer one, and ""
+    for what has no name.
     """
     codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__) if is_cell(frame.f_code.co_filename)]
     name = ""
     for code in reversed(codes):
         if code.co_filename != codes[-1].co_filename:
             break
-        name = code.co_qualname.partition(".")[0]
-    return name if name.isidentifier() else ""
+        name = code.co_qualname.partition(".<locals>")[0]
+    return name if all(part.isidentifier() for part in name.split(".")) else ""
 
 
-def place(function: str, line: int, code: str, cell: str = "") -> str:
-    """Where a called function raised an exception, as a part of a sentence; `cell` as `defined_in_cell` gives it."""
-    whose = f"the cell of {cell}" if cell not in ("", function) else "its cell"
-    return f" in line {line} of {whose}" + (f": `{code}`" if code else "")
+def who_and_where(what: str, prop: bool, line: int, code: str, entered: str) -> tuple[str, str]:
+    """Who raised an exception, and in which line of whose cell, as parts of a sentence.
+
+    Parameters
+    ----------
+    what : str
+        The function that was called, or the title of a prop.
+    prop : bool
+        Whether it was a prop; then who raised is what it called.
+    line, code : int, str
+        The student's line.
+    entered : str
+        As `entered_by` gives it.
+    """
+    cell = entered.partition(".")[0]
+    who = f"{what}: {entered}" if prop and entered else what
+    whose = "its cell" if prop or cell in ("", what) else f"the cell of {cell}"
+    return who, f" in line {line} of {whose}" + (f": `{code}`" if code else "")
 
 
 def builtin_base(error: BaseException) -> str:

@@ -327,7 +327,7 @@ def test_a_forged_failure_is_a_failure(open_session: Any, message: dict[str, obj
 def test_forged_texts_are_cut_and_cleaned(open_session: Any) -> None:
     evil = "\ud800\x1b[31m\n<b>" + "a" * 5000
     link = "x`](javascript:alert(1))"
-    error = {"type": evil, "text": evil, "line": 3, "code": evil, "name": link, "cell": link}
+    error = {"type": evil, "text": evil, "line": 3, "code": evil, "name": link, "entered": link}
     one = student(
         open_session(FORGE + f"def f():\n    send({{'op': 'result', 'error': {error!r}}})\n    os._exit(0)\n")
     )
@@ -415,6 +415,16 @@ def test_a_prop_runs_in_the_jail(open_session: Any, tiny_root: Path) -> None:
     assert one.prop(described, box, twice=True) == ("BoxBox", 3)
     assert one.g(box) == 4
     assert "Describing a value raised AttributeError" in refusal(lambda: one.prop(described, 5)).message
+
+
+def test_what_raised_inside_a_prop_is_named_after_what_the_prop_does(open_session: Any, tiny_root: Path) -> None:
+    described = load_assignment("tiny_doubling", tiny_root).checks.described
+    program = "class Box:\n    @property\n    def entries(self):\n        return 1 / 0\ndef f():\n    return Box()\n"
+    one = student(open_session(program))
+    box = one.f()
+    assert refusal(lambda: one.prop(described, box)).message.startswith(
+        "Describing a value: Box.entries raised ZeroDivisionError in line 4 of its cell: `return 1 / 0`"
+    )
 
 
 def test_a_callback_is_given_handles_and_may_give_them_back(open_session: Any) -> None:

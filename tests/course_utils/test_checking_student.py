@@ -277,6 +277,20 @@ def test_props_make_objects_and_read_them() -> None:
         one.prop(len, [])
 
 
+def test_what_raised_inside_a_prop_is_named_after_what_the_prop_does() -> None:
+    @prop
+    def runs(*arguments):
+        """Running the model on images."""
+        return namespace["Block"]().run(1)
+
+    namespace: dict[str, Any] = {}
+    code = "class Block:\n    def run(self, x):\n        return self.half(x)\n"
+    code += "    def half(self, x):\n        return x / 0\n"
+    exec(compile(code, "<cell>", "exec"), namespace)
+    message = refusal(lambda: LocalStudent(namespace).prop(runs)).message
+    assert message.startswith("Running the model on images: Block.run raised ZeroDivisionError in line 5 of its cell: ")
+
+
 def test_a_callback_gets_and_returns_handles() -> None:
     seen = []
 
