@@ -33,7 +33,7 @@ def built_on(name: str, namespace: Mapping[str, Any], exercises: Mapping[str, Ex
         found = set(exercises[current].leans_on) if current in exercises else set()
         for tree in trees(namespace.get(current)):
             used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - local_names(tree)
-            found |= {n for n in used if n in namespace}
+            found |= {n for n in used if n in namespace or n in exercises}
         queue += found - seen
         seen |= found
     return [e for e in exercises if e in seen and e != name]

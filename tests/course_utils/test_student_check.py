@@ -135,6 +135,8 @@ def test_the_exercise_to_repair_first_is_told(
     done = check(monkeypatch, tmp_path, "a7", *names)
     assert done.output.count(advice) == 1
     assert f"of {len(names) or 2} exercise" in done.output  # the other one is judged and not shown
+    write_folder(tmp_path, cells("def double(x:\n", halve, helper))  # nothing is defined
+    assert check(monkeypatch, tmp_path, "a7", *names).output.count(advice) == 1
     write_folder(tmp_path, cells(DOUBLE, "def halve(x):\n    return double(x)\n"))
     assert "builds on" not in check(monkeypatch, tmp_path, "a7", *names).output
 
