@@ -134,6 +134,9 @@ def below(pid: int) -> set[int]:
     return found
 
 
+DAEMON_NAME = "hostile" + os.environ.get("PYTEST_XDIST_WORKER", "")  # tests that run beside these have daemons too
+
+
 def named(name: str) -> set[int]:
     """All processes of the machine that call themselves so (prctl PR_SET_NAME)."""
     found = set()
@@ -277,7 +280,7 @@ class Classroom:
     def assert_nothing_left(self) -> None:
         """No process more than before, in the jail or out of it."""
         assert below(self.zygote._process.pid) == self._processes
-        assert named("hostile") == set()
+        assert named(DAEMON_NAME) == set()
 
     def assert_others_graded(self, report: Report) -> None:
         """The honest student, judged after the attack by the same zygote, gets the same, in the gradebook too."""

@@ -6,7 +6,7 @@ import mmap
 import os
 
 import pytest
-from classroom import HONEST, Classroom
+from classroom import DAEMON_NAME, HONEST, Classroom
 
 from autograder.runner.namespaces import Limits
 from autograder.runner.watch import usage
@@ -91,7 +91,7 @@ def test_what_one_process_uses_is_seen() -> None:
         ("a = []\n    a.append(a)\n    return a", "list"),
         ("return {k: k for k in range(300_000)}", "double"),
         ("import torch\n    return torch.zeros(1).expand(1 << 40)", "double"),
-        ("import torch\n    return torch.zeros(1, dtype=torch.int8).expand(1 << 28)", "double"),
+        ("import torch\n    return torch.zeros(1, dtype=torch.int8).expand(1 << 28)", "got shape (268435456,)"),
         ("import numpy\n    return numpy.broadcast_to(numpy.zeros(1), (1 << 40,))", "double"),
     ],
 )
@@ -122,14 +122,14 @@ def test_endless_output_is_not_kept(classroom: Classroom, prints: str) -> None:
     assert len(report.everything) < 200_000
 
 
-DAEMON = """
+DAEMON = f"""
 import ctypes, os, time
 def start_daemon():
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             libc = ctypes.CDLL(None)
-            libc.prctl(15, b"hostile", 0, 0, 0)
+            libc.prctl(15, b"{DAEMON_NAME}", 0, 0, 0)
             libc.prctl(1, 0, 0, 0, 0)
             for number in range(1, 65):
                 libc.signal(number, 1)

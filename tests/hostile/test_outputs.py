@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from classroom import (
     CANARIES,
+    DAEMON_NAME,
     HONEST,
     NAME,
     POINTS,
@@ -144,7 +145,7 @@ def test_everybody_gets_what_they_earned(course: Course, graded: Graded) -> None
             assert {
                 g.name.removeprefix("check-"): g.auto_score for g in marks if g.name.startswith("check-")
             } == expected[student]
-    assert named("hostile") == set() and not below_here()
+    assert named(DAEMON_NAME) == set() and not below_here()
 
 
 def below_here() -> set[int]:
