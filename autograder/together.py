@@ -19,7 +19,7 @@ from greenlet import getcurrent, greenlet
 
 from autograder.bounded import bounded_memory, processor_time
 from autograder.runner.frames import FrameError
-from autograder.session import JailedStudent, Request, Session
+from autograder.session import IMPATIENCE, JailedStudent, Request, Session
 from course_utils.checking import Criterion, CriterionResult, Exercise
 from course_utils.checking.student import Call
 from course_utils.checking.verdict import judge_criterion
@@ -104,7 +104,7 @@ class Together:
     ) -> list[CriterionResult] | None:
         sandbox = session.fork(alone=False)
         start = time.perf_counter()
-        deadline = session.deadline(session.limits.criterion)  # cells have a time of their own
+        deadline = session.deadline(session.limits.criterion / IMPATIENCE)  # cells have a time of their own
         students = {one: WaitingStudent(session, self._opaque, deadline) for one in criteria}
         results: dict[greenlet, CriterionResult] = {}
         wanted: dict[greenlet, Request] = {}
