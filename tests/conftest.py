@@ -55,6 +55,22 @@ def tiny_zygote(tiny_root: Path) -> Iterator[object]:
 
 
 @pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The operations of the frames that the judge sends."""
+    from autograder.runner.frames import Channel
+
+    operations: list[str] = []
+    send = Channel.send
+
+    def noted(channel, message, *others, **named):  # type: ignore[no-untyped-def]
+        operations.append(message["op"])
+        send(channel, message, *others, **named)
+
+    monkeypatch.setattr(Channel, "send", noted)
+    return operations
+
+
+@pytest.fixture
 def same_jail(tiny_zygote: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let grading judge in this process with the tests' zygote, which has its libraries loaded."""
     from autograder import grade, mistakes_table

@@ -13,7 +13,6 @@ from tiny_assignment import CHECKS, HIDDEN, MISTAKES, SOURCE, write_tiny_assignm
 from autograder.assignment import load_assignment
 from autograder.jail import Zygote
 from autograder.judge import Judge
-from autograder.runner.frames import Channel
 from autograder.session import TimeLimits
 from autograder.submission import Submission, read_notebook_bytes, read_program
 
@@ -50,19 +49,11 @@ def test_same_submission_gives_same_result(judge: Judge) -> None:
 
 @pytest.mark.parametrize(("before", "forks"), [("", 1), ("kept = []\n", 2)])
 def test_only_what_may_keep_something_has_a_fork_of_its_own(
-    judge: Judge, monkeypatch: pytest.MonkeyPatch, before: str, forks: int
+    judge: Judge, sent: list[str], before: str, forks: int
 ) -> None:
-    asked: list[str] = []
-    send = Channel.send
-
-    def noted(channel: Channel, message: dict[str, Any], *others: Any, **named: Any) -> None:
-        asked.append(message["op"])
-        send(channel, message, *others, **named)
-
-    monkeypatch.setattr(Channel, "send", noted)
     code = before + RIGHT.replace("return x + x", "kept.append(x)\n    return x + x" if before else "return x + x")
     assert judged(judge, code)["score"] == 2.5
-    assert asked.count("fork") == forks
+    assert sent.count("fork") == forks
 
 
 def test_known_mistake_is_named(judge: Judge) -> None:

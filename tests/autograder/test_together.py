@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from autograder.jail import Zygote
-from autograder.runner.frames import Channel
 from autograder.session import Session, TimeLimits
 from autograder.submission import read_program
 from autograder.together import Together
@@ -31,20 +30,6 @@ def open_session(tiny_zygote: Zygote) -> Iterator[Callable[[str], Session]]:
     yield make
     for session in sessions:
         session.close()
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The operations of the frames that the judge sends."""
-    operations: list[str] = []
-    send = Channel.send
-
-    def noted(channel: Channel, message: dict[str, Any], *others: Any, **named: Any) -> None:
-        operations.append(message["op"])
-        send(channel, message, *others, **named)
-
-    monkeypatch.setattr(Channel, "send", noted)
-    return operations
 
 
 def doubling(calls: int = 3, criteria: int = 4) -> Exercise:
