@@ -13,6 +13,7 @@ from pathlib import Path
 from autograder.atomic_write import atomic_write
 from autograder.course_settings import CourseSettings
 from autograder.csv_table import csv_table
+from autograder.harmless import harmless_line
 from autograder.roster import STUDENT, Person, Roster, plain_id
 from autograder.uploads import Upload, uploads_in
 
@@ -31,6 +32,7 @@ COLUMNS = (
     "remarks",
 )
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
+MAX_NAME = 200  # characters that are shown of a name in a download
 
 
 @dataclass
@@ -206,16 +208,22 @@ def _person(upload: Upload, roster: Roster | None, done: Collected) -> Person | 
         if roster is not None:
             find = roster.of_canvas if owner.told_by == "Canvas" else roster.of_moodle
             person = find(owner.id, owner.name)
+            other = roster.of_id(owner.folder)
+            if person is not None and other not in (None, person):
+                done.refused.append(
+                    f"{upload.where}: its name says {person.student} and its folder {owner.folder}; rename one of them."
+                )
+                return None
         else:
-            person = Person(plain_id(owner.name, owner.id), owner.name)
+            person = Person(plain_id(owner.name, owner.id), harmless_line(owner.name, MAX_NAME))
     elif roster is not None:
         person = roster.of_id(owner.id)
     elif STUDENT.fullmatch(owner.id):
         person = Person(owner.id)
     if person is None:
-        who = (
-            f"{owner.name} ({owner.told_by} {owner.id})" if owner.name else f"{owner.id!r}, whom {owner.told_by} names,"
-        )
+        who = f"{owner.id!r}, whom {owner.told_by} names,"
+        if owner.name:
+            who = f"{harmless_line(owner.name, MAX_NAME)} ({owner.told_by} {owner.id})"
         fault = "is not on the roster" if roster is not None else "cannot be a student's id"
         done.refused.append(f"{upload.where}: {who} {fault}.")
         return None

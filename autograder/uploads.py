@@ -48,6 +48,8 @@ class Owner:
         Whether it is late, where Canvas says so.
     upload : int
         Canvas's number of the file; later files have larger ones.
+    folder : str
+        The folder that what Canvas or Moodle named lies in; it may be somebody's too.
     """
 
     told_by: str
@@ -55,6 +57,7 @@ class Owner:
     name: str = ""
     late: bool | None = None
     upload: int = 0
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,15 +138,19 @@ class _Reader:
 
     def owner(self, name: PurePosixPath) -> Owner | None:
         """Whose something is, by its name and folders; None where they name nobody."""
-        for part in name.parts:
+        # Canvas makes no folders, but who unpacks a download and packs it again does.
+        canvas = CANVAS.fullmatch(name.name) if len(name.parts) <= 2 else None
+        folders: list[str] = []
+        # What stands first decides: the rest is the student's own, who may write there what would be another's name.
+        for number, part in enumerate(name.parts, 1):
+            above = "".join(folders[:1])
+            if canvas and number == len(name.parts):
+                late, upload = bool(canvas["late"]), int(canvas["upload"])
+                return Owner("Canvas", canvas["user"], canvas["name"], late, upload, above)
             if moodle := MOODLE.fullmatch(part):
-                return Owner("Moodle", moodle["user"], moodle["name"])
-        canvas = CANVAS.fullmatch(name.name)
-        if (
-            canvas and len(name.parts) <= 2
-        ):  # Canvas makes no folders, but who unpacks a download and packs it again does
-            return Owner("Canvas", canvas["user"], canvas["name"], bool(canvas["late"]), int(canvas["upload"]))
-        folders = [p for p in name.parts[:-1] if p not in (self.assignment, "submitted", "/", "..", ".")]
+                return Owner("Moodle", moodle["user"], moodle["name"], folder=above)
+            if number < len(name.parts) and part not in (self.assignment, "submitted", "/", "..", "."):
+                folders.append(part)
         candidate = folders[0] if folders else name.stem
         known = STUDENT.fullmatch(candidate) and candidate != self.assignment
         return Owner("a name", candidate) if known else None
@@ -172,6 +179,8 @@ class _Reader:
             self.refused.append(f"{shown}: {why}")
         except OSError as error:
             self.refused.append(f"{shown}: cannot be read ({error.strerror}).")
+        except (OverflowError, ValueError):
+            self.refused.append(f"{shown}: the file's date is in no calendar; give it another one.")
         else:
             yield self._upload(owner, data, name, shown, when, "file date")
 
@@ -270,6 +279,8 @@ class _Reader:
                 continue
             _check_member(member)
             members[member.filename.removeprefix(place)] = member
+        if RECEIPT not in members:
+            raise _Refused(f"its {RECEIPT} is no file of the submission; hand in what `course submit` makes.")
         receipt = read_receipt(unpacked.read(archive, members.pop(RECEIPT), MAX_RECEIPT))
         if receipt.assignment != self.assignment:
             raise _Refused(f"its receipt is for {receipt.assignment}, not for {self.assignment}.")

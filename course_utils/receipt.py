@@ -29,6 +29,7 @@ RECEIPT = "receipt.json"  # the member of a submission's zip file that holds it
 FORMAT = 1
 MAX_RECEIPT = 64 << 10  # bytes; a receipt of a hundred files has a tenth of this
 MAX_NAME = 200  # characters of a student's id or a file's name
+FIRST_YEAR, LAST_YEAR = 1970, 9998  # which are years in every time zone, too
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -151,6 +152,8 @@ def read_receipt(data: bytes) -> Receipt:
         raise ReceiptError("The receipt's time is no time as ISO 8601 writes it.") from None
     if time.tzinfo is None:
         raise ReceiptError("The receipt's time has no time zone.")
+    if not FIRST_YEAR <= time.year <= LAST_YEAR:
+        raise ReceiptError(f"The receipt's time lies in the year {time.year}; set the clock and make it again.")
     assignment, student = str(texts["assignment"]), str(texts["student"])
     _check_names(assignment, student, files)
     return Receipt(assignment, student, time, dict(files), str(texts["digest"]))

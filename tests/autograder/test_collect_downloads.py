@@ -246,6 +246,61 @@ def test_nobody_hands_in_for_another_through_canvas(tmp_path: Path, course: Path
     assert collect([path], NAME, course, SETTINGS, by_address).remarks == []
 
 
+def test_nobody_hands_in_for_another_by_a_files_name(tmp_path: Path, course: Path) -> None:
+    """A download's name for a file ends in the student's own, and who has a folder names all files in it."""
+    download = pack(
+        tmp_path / "canvas.zip",
+        ("obergben_12_1_Anna Andersson_901_assignsubmission_file_a1.ipynb", b"by ben"),
+        ("submissions/c_13_2_Anna Andersson_901_assignsubmission_file_a1.ipynb", b"by cleo"),
+    )
+    assert collect([download], NAME, course, SETTINGS, ROSTER).refused == []
+    assert handed_in(course) == {"ben": b"by ben", "cleo": b"by cleo"}
+    folders = pack(
+        tmp_path / "folders.zip",
+        ("ben/anderssonanna_11_9_a1.ipynb", b"by ben"),
+        ("ben/Anna Andersson_901_assignsubmission_file_a1.ipynb", b"by ben"),
+        ("anna/a_11_3_a1.ipynb", b"by anna"),
+    )
+    done = collect([folders], NAME, course, SETTINGS, ROSTER)
+    assert handed_in(course)["anna"] == b"by anna" and len(done.refused) == 2
+    assert all("its name says anna and its folder ben; rename one of them" in line for line in done.refused)
+
+
+def test_a_name_that_no_terminal_should_obey_is_told_in_plain_letters(tmp_path: Path, course: Path) -> None:
+    member = "Anna\x1b]0;x\x07\u202e_77_assignsubmission_file/a1.ipynb"
+    done = collect([pack(tmp_path / "m.zip", (member, b"a"))], NAME, course, SETTINGS, ROSTER)
+    assert "(Moodle 77) is not on the roster" in done.refused[0] and done.refused[0].isprintable()
+    collect([tmp_path / "m.zip"], NAME, course)
+    assert "\x1b" not in collected_table(course, NAME).read_text()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [f".ipynb_checkpoints/{RECEIPT}", f"{RECEIPT}/", f"{RECEIPT}/."],
+)
+def test_a_receipt_that_is_no_file_of_the_submission_stops_nobody_else(
+    tmp_path: Path, course: Path, place: str
+) -> None:
+    files = members(with_receipt("ben"))
+    put(tmp_path / "in" / "ben.zip", pack(tmp_path / "b.zip", (place, files[RECEIPT]), ("a1.ipynb", b"")).read_bytes())
+    put(tmp_path / "in" / "anna.ipynb", b"a")
+    done = collect([tmp_path / "in"], NAME, course)
+    assert handed_in(course) == {"anna": b"a"} and f"its {RECEIPT} is no file of the submission" in done.refused[0]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Stockholm", "America/New_York"])
+@pytest.mark.parametrize("time", ["9999-12-31T23:30:00+00:00", "0001-01-01T00:30:00+00:00"])
+def test_a_clock_at_the_end_of_the_calendar_stops_nobody_else(
+    tmp_path: Path, course: Path, zone: str, time: str
+) -> None:
+    files = {f"{NAME}.ipynb": b"b"}
+    stated = make_receipt(NAME, "ben", files, datetime.fromisoformat(time)).to_json().encode()
+    put(tmp_path / "in" / "ben.zip", pack(tmp_path / "b.zip", (RECEIPT, stated), *files.items()).read_bytes())
+    put(tmp_path / "in" / "anna.ipynb", b"a")
+    done = collect([tmp_path / "in"], NAME, course, SETTINGS.model_copy(update={"timezone": zone}))
+    assert handed_in(course) == {"anna": b"a"} and "set the clock and make it again" in done.refused[0]
+
+
 def test_of_several_files_the_assignments_own_counts(tmp_path: Path, course: Path) -> None:
     path = pack(
         tmp_path / "submissions.zip",
