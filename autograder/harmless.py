@@ -15,6 +15,10 @@ MAX_TEXT = 20_000  # characters of one output
 MAX_PICTURE = 3 << 20  # bytes
 _MATHJAX = re.compile(r"\\(?=(class|cssId|data|href|mmlToken|require|style|unicode|url)(?![A-Za-z])|html)")
 _ATTACHED = re.compile(r"!\[[^\]\n]{0,200}\]\(attachment:([^)\n]{1,200})\)")
+_LETTER = re.compile(r"&(?:#0*(?P<number>\d{1,3})(?!\d)|#[xX]0*(?P<hex>[0-9a-fA-F]{1,2})(?![0-9a-fA-F])|bsol);?")
+MAX_BLANK = 10  # lines, one after another
+MAX_RUN = 300  # blanks, or digits, one after another
+_RUN = re.compile(rf"[^\S\n]{{{MAX_RUN + 1},}}|\d{{{MAX_RUN + 1},}}")
 PICTURES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 _ESCAPES = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)"  # terminals' own
@@ -32,6 +36,25 @@ def harmless_text(value: object, limit: int = MAX_TEXT) -> str:
     return text if len(text) <= limit else text[:limit] + f"\n… ({len(text) - limit} more characters)"
 
 
+def harmless_code(source: str, limit: int = MAX_TEXT) -> str:
+    """Code to be shown; what a person would scroll over is shortened.
+
+    Pygments, with which every page sets code in colours, takes time that grows with the square of the blank lines,
+    blanks or digits in a row: twenty minutes for a cell that is small enough to be run.
+    """
+    return _shortened(harmless_text(source, limit))
+
+
+def _shortened(text: str) -> str:
+    lines: list[str] = []
+    blank = 0
+    for line in text.split("\n"):
+        blank = 0 if line.strip() else blank + 1
+        if blank <= MAX_BLANK:
+            lines.append("" if blank else line)
+    return _RUN.sub(lambda run: run[0][:MAX_RUN] + ("" if run[0].isspace() else "…"), "\n".join(lines))
+
+
 def harmless_line(value: object, length: int) -> str:
     """A line of a student's choosing as plain characters, without what a page that sets mathematics would obey."""
     text = value[:length] if isinstance(value, str) else ""
@@ -45,12 +68,20 @@ def harmless_markdown(text: str) -> str:
     to the web, and where a picture would be fetched.  The Markdown is not parsed for that: whoever parses it next may
     see it otherwise.
     """
-    text = harmless_text(text)
+    text = _shortened(harmless_text(text))
+    text = _LETTER.sub(_letter, text)  # a page that sets mathematics would read `\&#104;ref` as a command
     text = re.sub(r"<(?=[A-Za-z/!?])", "< ", text)
     text = re.sub(r"!(?=\[)", "! ", text)
     text = re.sub(r"\](?=\(|:)(?!(\(|:)[ \t]*(https?://|mailto:))", "] ", text)
-    text = re.sub(r"(`{3,}|~{3,})([ \t]*)mermaid", r"\1\2text", text)  # a language that nbconvert's page would run
+    text = re.sub(
+        r"((?<!`)`{3,}|(?<!~)~{3,})([ \t]*)mermaid", r"\1\2text", text
+    )  # a language that nbconvert's page would run
     return _MATHJAX.sub(r"\\ ", text)
+
+
+def _letter(entity: re.Match[str]) -> str:
+    code = int(entity["number"]) if entity["number"] else int(entity["hex"] or "5c", 16)
+    return chr(code) if code < 128 and (chr(code).isalpha() or code == 0x5C) else entity[0]
 
 
 def harmless_answer(text: str, attachments: object) -> tuple[str, dict[str, dict[str, str]]]:

@@ -14,11 +14,12 @@ from typing import Any
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
-from autograder.harmless import harmless_answer, harmless_line, harmless_markdown, harmless_outputs, harmless_text
+from autograder.harmless import harmless_answer, harmless_code, harmless_line, harmless_markdown, harmless_outputs
 from autograder.submission import Submission
 from course_utils.checking.display import STYLE
 
 MAX_TEXTS = 100  # text cells of a student's own
+MAX_ADDED = 200_000  # characters of all of them
 
 
 def rebuild(
@@ -46,7 +47,7 @@ def rebuild(
         if role == "exercise":
             cell.source = _exercise_source(submission, name, taken)
         elif role == "experiment":
-            cell.source = harmless_text(
+            cell.source = harmless_code(
                 submission.shown.get(name, "# This experiment is not in the notebook."), 200_000
             )
             cell.outputs = harmless_outputs(submission.outputs.get(name))
@@ -72,7 +73,7 @@ def rebuild(
             new_markdown_cell("## Other code in this notebook\n\nCells that define no exercise.", id="spare-cells")
         )
         for k, source in enumerate(submission.spare[:100]):
-            notebook.cells.append(new_code_cell(harmless_text(source), id=f"spare-{k}"))
+            notebook.cells.append(new_code_cell(harmless_code(source), id=f"spare-{k}"))
     return notebook
 
 
@@ -87,7 +88,12 @@ def _added_texts(released: NotebookNode, submission: Submission) -> tuple[dict[s
     below: dict[str, list[str]] = {}
     elsewhere: list[str] = []
     added = [(question, text) for question, text in submission.texts if text.strip() not in ours]
-    for question, text in added[:MAX_TEXTS]:
+    length = 0
+    for number, (question, text) in enumerate(added):
+        length += len(text)
+        if number == MAX_TEXTS or length > MAX_ADDED:
+            elsewhere.append(f"({len(added) - number} more text cells are in the notebook as it was handed in.)")
+            break
         if question not in questions:  # a question's cell that lost its metadata still has some line of its own
             lines = set(text.splitlines())
             asked = (name for name in questions if lines & _own_lines(questions, name))
@@ -105,7 +111,7 @@ def _own_lines(questions: dict[str, set[str]], name: str) -> set[str]:
 def _exercise_source(submission: Submission, name: str, taken: dict[str, str]) -> str:
     if name not in submission.shown:
         return f"# The notebook does not define {name}."
-    source = harmless_text(submission.shown[name], 200_000)
+    source = harmless_code(submission.shown[name], 200_000)
     if source in taken:
         return f"# {name} is defined in the cell of {taken[source]}."
     taken[source] = name

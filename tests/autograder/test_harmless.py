@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from autograder.harmless import MAX_OUTPUTS, MAX_PICTURE, harmless_markdown, harmless_outputs, harmless_text
+from autograder.bounded import processor_time
+from autograder.harmless import (
+    MAX_BLANK,
+    MAX_OUTPUTS,
+    MAX_PICTURE,
+    MAX_RUN,
+    harmless_code,
+    harmless_markdown,
+    harmless_outputs,
+    harmless_text,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 20
 TEXT_TAGS = {"p", "em", "strong", "code", "pre", "blockquote", "ul", "ol", "li", "h1", "h2", "h3", "h4", "h5", "h6"}
@@ -142,6 +152,35 @@ def test_no_mixture_of_markdown_can_act(parts: list[str]) -> None:
 @pytest.mark.parametrize("command", ["href", "url", "style", "class", "cssId", "require", "unicode", "htmlData"])
 def test_mathjax_commands_that_act_are_broken(command: str) -> None:
     assert f"\\{command}" not in harmless_markdown(f"$\\{command}{{javascript:alert(1)}}{{x}}$")
+
+
+@pytest.mark.parametrize("entity", ["&#104;", "&#104", "&#x68;", "&#X00068;", "&#0000104;"])
+@pytest.mark.parametrize("backslash", ["\\\\", "&#92;", "&bsol;", "&#x5c;"])
+def test_mathjax_commands_in_disguise_are_broken(backslash: str, entity: str) -> None:
+    """What neither we nor Markdown read as a formula, a browser's page may, with all entities replaced."""
+    text = f"{backslash}begin{{equation}}{backslash}{entity}ref{{javascript:alert(1)}}{{x}}{backslash}end{{equation}}"
+    page = html.unescape(shown(harmless_markdown(text)))
+    assert "ref{javascript" in page and "\\href" not in page
+
+
+@pytest.mark.parametrize("text", ["&lt;b&gt;", "&alpha; &amp; &#8364; &#x3b1; &#60;b&#62;", "R&D #104; &#1041;"])
+def test_other_entities_stay(text: str) -> None:
+    assert harmless_markdown(text) == text
+
+
+@pytest.mark.parametrize("text", ["`" * 20_000, "~" * 20_000, "&#" * 10_000, "&#0" * 6_000, "\n" * 20_000])
+def test_no_text_takes_long_to_be_made_harmless(text: str) -> None:
+    with processor_time(1):  # a hundredth is enough
+        harmless_markdown(text)
+
+
+def test_what_sets_code_slowly_is_shortened_and_nothing_else() -> None:
+    assert harmless_code("a" + "\n \t" * 5_000 + "\nb", 200_000) == "a" + "\n" * (MAX_BLANK + 1) + "b"
+    assert harmless_code(f"x ={' ' * 90_000}1", 200_000) == f"x ={' ' * MAX_RUN}1"
+    assert harmless_code(f"'%{'0' * 90_000}'", 200_000) == f"'%{'0' * MAX_RUN}…'"
+    ordinary = "def f(x):\n\n\n    # three\n    return 'a  b' * 1_000_000  \n" * 50
+    assert harmless_code(ordinary) == ordinary
+    assert harmless_markdown("a" + "\n" * 500 + "b") == "a" + "\n" * (MAX_BLANK + 1) + "b"
 
 
 def test_nothing_of_an_ordinary_answer_is_lost() -> None:

@@ -224,6 +224,25 @@ def test_many_spare_cells_are_cut(released: NotebookNode) -> None:
     assert notebook.cells[-1].source == "x = 99"
 
 
+def test_no_cell_makes_a_page_of_it_slow(released: NotebookNode) -> None:
+    """Blank lines by the ten thousand would keep formgrader from answering anybody for minutes."""
+    blank = "def double(x):\n    return 2 * x\n" + " \n" * 40_000 + "y = 1"
+    made = rebuild(
+        released, submission(released, double=blank, growth=blank, why_double=blank, spare=[f"z = 1\n{blank[40:]}"])
+    )
+    assert max(len(c.source.splitlines()) for c in made.cells) < 60
+    assert "return 2 * x" in cells(made, "exercise")["double"].source
+
+
+def test_a_flood_of_text_is_cut_and_said(released: NotebookNode) -> None:
+    for count, size in ((300, 10), (30, 20_000)):
+        flood = Submission(texts=[(None, f"text {k} " + "x" * size) for k in range(count)])
+        sources = [c.source for c in rebuild(released, flood).cells]
+        shown = sum(s.startswith("text ") for s in sources)
+        assert 5 <= shown < count
+        assert f"({count - shown} more text cells are in the notebook as it was handed in.)" in sources
+
+
 def test_the_released_notebook_is_left_as_it_is(released: NotebookNode) -> None:
     before = nbformat.writes(released)
     rebuild(released, submission(released, double="def double(x): ..."), result(), {})
