@@ -118,7 +118,9 @@ def _both_signs(y: Tensor) -> bool:
 def svm_problem(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A two-class problem w (d,), b (), X (N, d), y (N,) with a known mixture of margins y(w·x + b)."""
     N, d, _ = sizes(draw)
-    w, b, X, kind = draw.normal(d), away_from_zero(draw), draw.normal(N, d), torch.arange(N) % 4
+    kind = torch.arange(N) % 4
+    d += int((kind < 2).sum()) == d  # a mean over features is not to look like one over the violating examples
+    w, b, X = draw.normal(d), away_from_zero(draw), draw.normal(N, d)
     y = draw.signs(N)
     while not _both_signs(y[kind < 2]) or any(
         bool(y[among].sum() == 0) for among in (kind < 2, kind == 1, kind == 2, kind > 1)
@@ -137,7 +139,11 @@ def apart_from_mean(result: Any, expected: Tensor, *counts: float, name: str = "
 
     Whether a mean is taken is a criterion of its own; summing instead should not cost the others too.
     """
-    got = expect(result, name).shape(*expected.shape).tensor()
+    got = expect(result, name).tensor()
+    if not expected.ndim and counts[0] > 1 and got.shape == counts[:1]:
+        one_each = "There is one number for every example: take their mean."
+        raise Unmet(f"Expected {name} of shape (), got shape {tuple(got.shape)}.", "shape", [one_each])
+    got = expect(got, name).shape(*expected.shape).tensor()
     off_by_one = [count / (count - 1) for count in counts if count > 1]
     for factor in (1.0, *counts, *(1 / count for count in counts), *off_by_one, *(1 / f for f in off_by_one)):
         if bool((got * factor - expected).norm() <= 1e-3 * expected.norm()):
@@ -175,6 +181,14 @@ Slips = dict[str, Tensor]
 """What usual slips give, each under the sentence that explains it; computed only where something differs."""
 
 
+def sum_slips(once: Tensor) -> Slips:
+    """For a loss with every example twice, which is to be the same as `once`, with each once."""
+    return {
+        "It doubles with the examples, so it is a sum over them: divide by N, and by nothing else.": 2 * once,
+        "It halves: it is divided by N once too often.": once / 2,
+    }
+
+
 # --- Standardising ---------------------------------------------------------------------------------------------------
 
 standardizer = Exercise("standardizer", forbidden=FORBIDDEN)
@@ -187,12 +201,27 @@ def features(draw: Draw, constant: int = 0) -> Tensor:
     return torch.cat([X, draw.uniform(-9, 9, constant).expand(N, -1)], 1)
 
 
+def of_each(result: Any, wanted: int, other: int, name: str, of: str = "feature") -> Tensor:
+    """`result` of shape (wanted,); the length of the other axis, or no axis at all, says what went wrong."""
+    got = expect(result, name).tensor()
+    told = {
+        (): f"There is one number for all; every {of} has its own: give the axis, `dim=0`.",
+        (other,): f"There is one number for every example; it is one for every {of}: go along `dim=0`, not `dim=1`.",
+    }
+    cause = told.get(tuple(got.shape)) if wanted != other and wanted > 1 else None
+    if cause:
+        raise Unmet(f"Expected {name} of shape ({wanted},), got shape {tuple(got.shape)}.", "shape", [cause])
+    return expect(got, name).shape(wanted).tensor()
+
+
 @standardizer.criterion(points=0.5)
 def mean_of_every_feature(student: Student, draw: Draw) -> None:
     """The mean of every feature over the examples, be they many or only one."""
     for X in (features(draw), features(draw)[:1]):
         mean, _ = expect(student.standardizer(X)).parts("mean", "std")
-        expect(mean, "mean").close_to(torch.stack([sum(column) / len(X) for column in X.T]))
+        expected = torch.stack([sum(column) / len(X) for column in X.T])
+        slips = {"This is the standard deviation: the mean comes first, `return mean, std`.": X.std(0, correction=0)}
+        expect(of_each(mean, len(expected), len(X), "mean"), "mean").close_to(expected, slips=lambda slips=slips: slips)
 
 
 def std_slips(X: Tensor) -> Slips:
@@ -201,6 +230,7 @@ def std_slips(X: Tensor) -> Slips:
         "The sum of squares is divided by N − 1, as torch.std does by default; here it is N.": X.std(0),
         "This is the variance: the root is missing.": squares / len(X),
         "The sum of squares is not divided by N.": squares**0.5,
+        "This is the mean: the standard deviation comes second, `return mean, std`.": X.mean(0),
     }
 
 
@@ -209,11 +239,11 @@ def population_std(student: Student, draw: Draw) -> None:
     """The standard deviation of every feature, with the sum of squares divided by N."""
     X = features(draw)
     (_, of_one), (_, std) = (expect(student.standardizer(part)).parts("mean", "std") for part in (X[:1], X))
-    of_one = expect(of_one, "std").shape(X.shape[1]).tensor()
+    of_one = of_each(of_one, X.shape[1], 1, "std")
     expect(of_one).all(~of_one.isnan(), "std of a single example is NaN, as by a division by N − 1 = 0")
     variance = sum((x - sum(X) / len(X)) ** 2 for x in X) / len(X)
     because, slips = "the root of the mean squared distance from the mean", partial(std_slips, X)
-    expect(std, "std").close_to(variance**0.5, because=because, slips=slips)
+    expect(of_each(std, X.shape[1], len(X), "std"), "std").close_to(variance**0.5, because=because, slips=slips)
 
 
 @standardizer.criterion(points=1)
@@ -223,7 +253,9 @@ def constant_features_get_one(student: Student, draw: Draw) -> None:
     X = features(draw, constant)
     X[:, -1] = 0.0
     _, std = expect(student.standardizer(X)).parts("mean", "std")
-    std = expect(std, "std").shape(X.shape[1]).tensor()
+    std = of_each(std, X.shape[1], len(X), "std")
+    left = "std of a feature without spread is 0, or the tiny number that rounding or `+ eps` leaves, and is to be 1"
+    expect(std).all(std[-constant:].abs() > 1e-3, left)
     expect(std[-constant:], "std of features without spread").close_to(torch.ones(constant, dtype=X.dtype))
     _, std = expect(student.standardizer(X[:1])).parts("mean", "std")
     std = expect(std, "std").shape(X.shape[1]).tensor()
@@ -266,6 +298,18 @@ def scales(student: Student, draw: Draw) -> None:
     expect(result.std(0, correction=0), "the result's standard deviation").close_to(torch.ones_like(X[0]), rtol=1e-4)
 
 
+def standardize_slips(X: Tensor, mean: Tensor, std: Tensor) -> Slips:
+    return {
+        "The statistics are those of this X; the arguments `mean` and `std` are to be used.": (X - X.mean(0))
+        / X.std(0, correction=0),
+        "The division by std is missing.": X - mean,
+        "It is divided by the variance: std is the root already.": (X - mean) / std**2,
+        "Only `mean` is divided by std: the difference needs parentheses.": X - mean / std,
+        "`mean` is added; it is to be subtracted.": (X + mean) / std,
+        "It is multiplied by std.": (X - mean) * std,
+    }
+
+
 @standardize.criterion(points=1)
 def given_statistics(student: Student, draw: Draw) -> None:
     """The statistics given are used, whatever those of the set are: validation and test sets get the training set's."""
@@ -275,7 +319,8 @@ def given_statistics(student: Student, draw: Draw) -> None:
     X[1], X[2, 0] = mean + 1000 * std, 0.0  # nor is an example far from the mean, or an entry of 0
     for part in (X, X[:1]):
         expected = torch.stack([torch.stack([(x[j] - mean[j]) / std[j] for j in range(len(x))]) for x in part])
-        expect(student.standardize(part, mean, std)).close_to(expected, rtol=1e-4)
+        slips = partial(standardize_slips, part, mean, std)
+        expect(student.standardize(part, mean, std)).close_to(expected, rtol=1e-4, slips=slips)
 
 
 add_contract(
@@ -309,7 +354,9 @@ def add_cost_criteria(exercise: Exercise, problem: Call, call: Call) -> None:
         other = scalar(call(student, 2 * X, y, W, b, 0.0))
         expect(once).all(once != other, "the loss is the same whatever the examples are")
         twice = call(student, torch.cat([X, X]), torch.cat([y, y]), W, b, 0.0)
-        expect(twice, "the loss with every example twice").close_to(once, because="the loss with each once")
+        expect(twice, "the loss with every example twice").close_to(
+            once, because="the loss with each once", slips=partial(sum_slips, once)
+        )
 
     @exercise.criterion(points=1)
     def regulariser(student: Student, draw: Draw) -> None:
@@ -326,6 +373,10 @@ def add_cost_criteria(exercise: Exercise, problem: Call, call: Call) -> None:
                     "The regulariser has the mean of the squares; their sum is asked.": loss
                     + lam * squares / W.numel(),
                     "The regulariser sums the magnitudes |W|; it sums the squares.": loss + lam * W.abs().sum(),
+                    "The regulariser sums the weights; it sums their squares.": loss + lam * W.sum(),
+                    "λ is squared too.": loss + lam**2 * squares,
+                    "Weights are added up before they are squared (`W.T @ W` does so); it is `(W**2).sum()`.": loss
+                    + lam * W.sum(-1).square().sum(),
                 }
 
             hints = {"penalty": lam * squares, "sizes": {"N": len(X)}, "slips": slips}
@@ -363,7 +414,13 @@ def add_gradient_criteria(
         """The gradient of the loss with respect to b (λ = 0; as a mean or as a sum)."""
         X, y, W, b = problem(draw)
         _, expected = gradients_by_autograd(loss, X, y, W, b)
-        _, grad_b = expect(call(student, X, y, W, b, 0.0)).parts("grad_W", "grad_b")
+        grad_W, grad_b = expect(call(student, X, y, W, b, 0.0)).parts("grad_W", "grad_b")
+        shapes = [tuple(expect(g, "a gradient").tensor().shape) for g in (grad_W, grad_b)]
+        if shapes == [b.shape, W.shape]:
+            exchanged = "The two are in the wrong order: the gradient of the weights comes first, that of b second."
+            raise Unmet(f"Expected grad_b of shape {tuple(b.shape)}, got shape {shapes[1]}.", "shape", [exchanged])
+        if b.ndim:
+            grad_b = of_each(grad_b, len(b), len(X), "grad_b", of="class")
         got = apart_from_mean(grad_b, expected, *counts(X, b), name="grad_b")
         try:
             expect(got, "grad_b").close_to(expected, because="autograd's result")
@@ -401,7 +458,8 @@ def add_gradient_criteria(
         expect(once).all(bool((once != 0).any()), "every entry of both gradients is 0")
         twice = one_vector(call(student, torch.cat([X, X]), torch.cat([y, y]), W, b, 0.0))
         name = "the vector of all entries of grad_W and grad_b, with every example twice,"
-        expect(twice, name).close_to(once, because="the gradients with each once")
+        slips = partial(gradient_sum_slips, once, W.numel())
+        expect(twice, name).close_to(once, because="the gradients with each once", slips=slips)
 
     @exercise.criterion(points=0.5)
     def regulariser(student: Student, draw: Draw) -> None:
@@ -411,7 +469,8 @@ def add_gradient_criteria(
         without = finite(without, *W.shape, name="grad_W")
         for lam in (draw.number(0.1, 0.5), 1e-4, 3.0):
             grad_W, _ = expect(call(student, X, y, W, b, lam)).parts("grad_W", "grad_b")
-            expect(grad_W, "grad_W").close_to(without + 2 * lam * W, regularised=W, lam=lam)
+            hints = {"regularised": W, "lam": lam, "sizes": {"N": len(X), "K": b.numel()}}
+            expect(grad_W, "grad_W").close_to(without + 2 * lam * W, **hints)
 
     @exercise.criterion(points=0.5, contract=True)
     def bias_is_not_regularised(student: Student, draw: Draw) -> None:
@@ -422,6 +481,24 @@ def add_gradient_criteria(
         _, grad_b = expect(call(student, X, y, W, b, lam)).parts("grad_W", "grad_b")
         slips = partial(bias_slips, without + 2 * lam * b)
         expect(grad_b, "grad_b").close_to(without, because="grad_b where λ = 0", slips=slips)
+
+
+def gradient_sum_slips(once: Tensor, weights: int) -> Slips:
+    """As `sum_slips`, for both gradients in one vector, that of W (so many entries) first."""
+    W, b = once[:weights], once[weights:]
+    slips = {
+        "Both double with the examples, so they are sums over them: divide by N, and by nothing else.": 2 * once,
+        "Both halve: they are divided by N once too often.": once / 2,
+    }
+    for name, double, half in (
+        ("grad_W", torch.cat([2 * W, b]), torch.cat([W / 2, b])),
+        ("grad_b", torch.cat([W, 2 * b]), torch.cat([W, b / 2])),
+    ):
+        slips[f"{name} doubles with the examples: there the division by N is missing."] = double
+        slips[f"{name} halves: it is divided by N once too often, such as by a mean over what has the 1/N already."] = (
+            half
+        )
+    return slips
 
 
 def one_vector(gradients: Any) -> Tensor:
@@ -467,6 +544,10 @@ def hinge_slips(X: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Slips:
         ).mean(),
         "The hinge is squared.": F.relu(1 - agreement).square().mean(),
         "The mean is over the violating examples; it is over all N.": hinge * len(X) / (agreement < 1).sum(),
+        "The sum over the examples is divided by the number of features; it is to be divided by N.": hinge
+        * (len(X) / X.shape[1]),
+        "b is missing in the score.": F.relu(1 - y * (X @ w)).mean(),
+        "y multiplies only x·w: b is a part of the score.": F.relu(1 - y * (X @ w) - b).mean(),
     }
 
 
@@ -513,6 +594,9 @@ def hinge_gradient_slips(X: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Slips:
         * (len(X) / violating.sum()),
         "Only misclassified examples count; those inside the margin, 0 < y(w·x + b) < 1, are to count too.": gradient(
             lambda X, y, w, b: F.relu(-y * (X @ w + b)).mean()
+        ),
+        "The examples that keep their margin count; it is those that violate it.": gradient(
+            lambda X, y, w, b: (1 - y * (X @ w + b))[~violating].sum() / len(X)
         ),
     }
 
@@ -568,8 +652,9 @@ def bias_is_added(student: Student, draw: Draw) -> None:
     """b is added to the scores of every example."""
     X, _, W, b = problem(draw)
     without = finite(student.linear_scores(X, W, torch.zeros_like(b)), len(X), len(b))
+    slips = {"b is missing.": without, "b is subtracted.": without - b}
     expect(student.linear_scores(X, W, b)).close_to(
-        torch.stack([row + b for row in without]), because="the scores where b = 0, plus b"
+        torch.stack([row + b for row in without]), because="the scores where b = 0, plus b", slips=lambda: slips
     )
 
 
@@ -602,6 +687,9 @@ def larger_scores_win(student: Student, scores: Tensor, probs: Tensor) -> None:
     expect(now).all(now[0, 0] > probs[0, 0], "a larger score does not give a larger probability")
 
 
+WHOLE_COLUMNS = (
+    "`G[:, y] -= 1` subtracts from whole columns; `G[torch.arange(len(y)), y] -= 1` from one entry of each row."
+)
 OVER_EXAMPLES = "The softmax is taken over the examples of a column (dim 0), not over the classes of a row (dim 1)."
 
 
@@ -612,6 +700,7 @@ def ratio_slips(scores: Tensor) -> Slips:
         "The exponentials are those of −scores.": torch.exp(scores[:, :1] - scores),
         "The scores are divided by their sum; their exponentials are to be.": scores / scores[:, :1],
         "The base is 2; it is e.": torch.exp2(scores - scores[:, :1]),
+        "This is the logarithm of the softmax.": torch.log_softmax(scores, 1) / torch.log_softmax(scores, 1)[:, :1],
     }
 
 
@@ -628,11 +717,14 @@ def follows_the_exponentials(student: Student, draw: Draw) -> None:
         expect(probs / probs[:, :1], "the ratio p[i, k] / p[i, 0]").close_to(ratio, slips=slips)
 
 
-def row_sum_slips(scores: Tensor) -> Slips:
+def row_sum_slips(scores: Tensor, probs: Tensor) -> Slips:
+    """What a wrong `probs` sums to in every row."""
     return {
         OVER_EXAMPLES: torch.softmax(scores, 0).sum(1),
         "The exponentials are not divided by their sum.": scores.exp().sum(1),
-        "All entries of the matrix together sum to one; every row is to.": (scores.exp() / scores.exp().sum()).sum(1),
+        "The exponentials of the shifted scores are not divided by their sum.": probs.sum(1) / probs.amax(1),
+        "All entries of the matrix together sum to one; every row is to (`dim=1, keepdim=True`).": probs.sum(1)
+        / probs.sum(),
     }
 
 
@@ -645,7 +737,7 @@ def rows_sum_to_one(student: Student, draw: Draw) -> None:
     expect(probs).all(probs >= 0, "a probability is negative")
     if is_over_examples(student, draw):
         return
-    slips = partial(row_sum_slips, scores)
+    slips = partial(row_sum_slips, scores, probs.double())
     expect(probs.sum(1), "the sum of a row").close_to(torch.ones(N, dtype=torch.float64), slips=slips)
 
 
@@ -654,10 +746,11 @@ def no_overflow(student: Student, draw: Draw) -> None:
     """Scores around 1000 and −1000 do no harm: adding a number to all scores changes nothing."""
     N, _, K = sizes(draw)
     scores = draw.normal(N, K)
-    usual = finite(student.softmax(scores), N, K)
+    usual, alike = finite(student.softmax(scores), N, K), torch.full_like(scores, 1 / K)
     for shift in (1000.0, -1000.0):
         shifted = student.softmax(scores + shift)
-        expect(shifted, f"the result for scores around {shift:g}").close_to(usual)
+        cut = {"The scores were cut off, so all classes are alike: subtract the row's largest score instead.": alike}
+        expect(shifted, f"the result for scores around {shift:g}").close_to(usual, slips=lambda cut=cut: cut)
     apart = torch.where(torch.arange(N * K).reshape(N, K) % K == draw.integer(0, K), scores + 1000, scores - 1000)
     expect(student.softmax(apart), "the result for scores of 1000 beside −1000").finite()
     larger_scores_win(student, scores, usual)
@@ -679,7 +772,7 @@ cross_entropy = Exercise("cross_entropy", forbidden=FORBIDDEN)
 
 def cross_entropy_slips(scores: Tensor, y: Tensor) -> Slips:
     of_label = torch.softmax(scores, 1).gather(1, y[:, None])
-    loss = F.cross_entropy(scores, y)
+    loss, log_sum = F.cross_entropy(scores, y), torch.logsumexp(scores, 1).mean()
     return {
         OVER_EXAMPLES: F.nll_loss(torch.log_softmax(scores, 0), y),
         "This is the mean probability: minus its logarithm is asked.": of_label.mean(),
@@ -688,6 +781,15 @@ def cross_entropy_slips(scores: Tensor, y: Tensor) -> Slips:
         "The logarithm has base 2; the natural one is asked.": loss / math.log(2),
         "The logarithm has base 10; the natural one is asked.": loss / math.log(10),
         "Every class adds −log p; only the true one does.": -torch.log_softmax(scores, 1).sum(1).mean(),
+        "The mean is over all classes; only the true one's −log p counts.": -torch.log_softmax(scores, 1).mean(),
+        "`scores[:, y]` takes whole columns; `scores[torch.arange(len(y)), y]` takes one entry of each row.": (
+            log_sum - scores[:, y].mean()
+        ),
+        "The largest score is subtracted in the exponent, but not added to the logarithm again.": loss
+        - scores.amax(1).mean(),
+        "The softmax is taken twice.": F.cross_entropy(torch.softmax(scores, 1), y),
+        "The score of the true class is not subtracted.": log_sum,
+        "Labels count from 0: no 1 is to be subtracted.": F.cross_entropy(scores, (y - 1) % scores.shape[1]),
     }
 
 
@@ -714,7 +816,9 @@ def mean_over_examples(student: Student, draw: Draw) -> None:
     once, other = scalar(student.cross_entropy(scores, y)), scalar(student.cross_entropy(2 * scores, y))
     expect(once).all(once != other, "the loss is the same whatever the scores are")
     twice = student.cross_entropy(torch.cat([scores, scores]), torch.cat([y, y]))
-    expect(twice, "the loss with every example twice").close_to(once, because="the loss with each once")
+    expect(twice, "the loss with every example twice").close_to(
+        once, because="the loss with each once", slips=partial(sum_slips, once)
+    )
 
 
 @cross_entropy.criterion(points=0.5)
@@ -731,6 +835,15 @@ def large_scores_do_not_overflow(student: Student, draw: Draw) -> None:
     expect(student.cross_entropy(ahead, y), "the loss where the true class is far ahead").close_to(0.0, atol=1e-3)
 
 
+def cut_off_slips(loss: Tensor) -> Slips:
+    """A loss that is −ln of a power of ten is the logarithm of somebody's small number."""
+    power = -float(loss) / math.log(10)
+    cut = (
+        "A small number keeps p away from 0, and sets a limit to the loss: put the logarithm into the formula instead."
+    )
+    return {cut: loss} if power < -4 and abs(power - round(power)) < 1e-6 else {}
+
+
 @cross_entropy.criterion(points=1)
 def no_logarithm_of_zero(student: Student, draw: Draw) -> None:
     """Where p of the true class is too small for a float, the loss is large but finite and right."""
@@ -740,7 +853,8 @@ def no_logarithm_of_zero(student: Student, draw: Draw) -> None:
     expected = F.cross_entropy(scores, y)
     other_bases = math.log(2), math.log(10)  # the business of another criterion, as is the mean
     loss = apart_from_mean(student.cross_entropy(scores, y), expected, N, K, N * K, *other_bases)
-    expect(loss, "the loss").close_to(expected, because="from the scores it can be had without log(0)")
+    slips = partial(cut_off_slips, loss)
+    expect(loss, "the loss").close_to(expected, because="from the scores it can be had without log(0)", slips=slips)
 
 
 add_contract(
@@ -769,7 +883,7 @@ def loss_of_the_scores(student: Student, draw: Draw) -> None:
         X, y, W, b = problem(draw)
         expected = cross_entropy_of(X, y, W, b)
         loss = apart_from_mean(student.cost(X, y, W, b, 0.0), expected, len(X), name="the cost")
-        expect(loss, "the cost").close_to(expected)
+        expect(loss, "the cost").close_to(expected, slips=partial(cross_entropy_slips, X @ W + b, y))
 
 
 add_cost_criteria(cost, problem, lambda student, X, y, W, b, lam: student.cost(X, y, W, b, lam))
@@ -796,12 +910,18 @@ def partly_right(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
     return X, y, W, torch.zeros_like(b), right / len(X)
 
 
-def accuracy_slips(share: float, N: int) -> Slips:
+def accuracy_slips(share: float, y: Tensor, scores: Tensor) -> Slips:
+    (N, K), predicted = scores.shape, scores.argmax(1)
     given = {
         "This is a percentage; a share between 0 and 1 is asked.": 100 * share,
         "This is the number of right predictions; it is to be divided by N.": N * share,
         "This is the share of wrong predictions.": 1 - share,
         "This is the share whose own class has the smallest score, not the largest.": 1 / N,
+        "The number of right predictions is divided by K; it is to be divided by N.": share * N / K,
+        "Every prediction is compared with every label, not with its own.": (predicted[:, None] == y)
+        .double()
+        .mean()
+        .item(),
     }
     return {sentence: torch.tensor(value, dtype=torch.float64) for sentence, value in given.items()}
 
@@ -812,7 +932,7 @@ def share_of_correct_predictions(student: Student, draw: Draw) -> None:
     for _ in range(2):
         X, y, W, b, share = partly_right(draw)
         got = student.accuracy(X, y, W, b)
-        expect(got, "the accuracy").close_to(share, slips=partial(accuracy_slips, share, len(X)))
+        expect(got, "the accuracy").close_to(share, slips=partial(accuracy_slips, share, y, X @ W))
 
 
 @accuracy.criterion(points=0.5)
@@ -855,6 +975,7 @@ def gradient_slips(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Slips:
         "Only the true class's score gets a gradient; every score has one.": from_scores(
             (torch.softmax(scores, 1) - 1) * one_hot
         ),
+        WHOLE_COLUMNS: from_scores(torch.softmax(scores, 1) - 1),
     }
 
 
@@ -904,14 +1025,17 @@ def well_separated(draw: Draw, N: int, K: int) -> tuple[Tensor, Tensor]:
     return torch.where(F.one_hot(y, K) > 0, draw.uniform(3, 5, N, K), draw.uniform(-1, 1, N, K)), y
 
 
-def multiclass_hinge_slips(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Slips:
+def multiclass_hinge_slips(X: Tensor, y: Tensor, W: Tensor, b: Tensor, constant: Tensor) -> Slips:
+    """`constant` is what the loss of well separated scores came to."""
     margins, N, K = wrong_class_margins(X @ W + b, y), len(X), len(b)
     return {
         "The margin of 1 is missing.": hinge_of(X, y, W, b, margin=0.0),
         "Only an example's largest violation counts; every wrong class adds its own.": F.relu(margins.amax(1)).mean(),
         "This is the number of violations; their sizes are to be added.": (margins > 0).sum() / N,
         "The violations are squared.": F.relu(margins).square().sum() / N,
-        "The true and the wrong class are exchanged: it is s_k − s_y + 1.": F.relu(2 - margins).sum() / N,
+        "The true and the wrong class are exchanged: it is s_k − s_y + 1.": F.relu(2 - margins).sum() / N - constant,
+        "The margin of 1 is subtracted; it is added.": F.relu(margins - 2).sum() / N,
+        "max(0, …) is taken of an example's sum; it is taken of every wrong class.": F.relu(margins.sum(1)).mean(),
         "The sum over classes is divided by K − 1; only examples are averaged.": hinge_of(X, y, W, b) / (K - 1),
     }
 
@@ -929,7 +1053,7 @@ def violated_margins(student: Student, draw: Draw) -> None:
         # A constant added to every loss is the business of another criterion.
         constant = scalar(student.multiclass_hinge(*well_separated(draw, len(X), len(b))))
         loss = apart_from_mean(scalar(student.multiclass_hinge(X @ W + b, y)) - constant, expected, len(X))
-        slips = partial(multiclass_hinge_slips, X, y, W, b)
+        slips = partial(multiclass_hinge_slips, X, y, W, b, constant)
         name = "the loss, less that of well separated scores"
         expect(loss, name).close_to(expected, sizes={"K": len(b)}, slips=slips)
 
@@ -951,7 +1075,9 @@ def hinge_mean_over_examples(student: Student, draw: Draw) -> None:
     once, other = scalar(student.multiclass_hinge(scores, y)), scalar(student.multiclass_hinge(2 * scores, y))
     expect(once).all(once != other, "the loss is the same whatever the scores are")
     twice = student.multiclass_hinge(torch.cat([scores, scores]), torch.cat([y, y]))
-    expect(twice, "the loss with every example twice").close_to(once, because="the loss with each once")
+    expect(twice, "the loss with every example twice").close_to(
+        once, because="the loss with each once", slips=partial(sum_slips, once)
+    )
 
 
 add_contract(
@@ -960,6 +1086,17 @@ add_contract(
     [Form("the loss")],
     unusual=special_scores,
 )
+
+
+def true_class_slips(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Slips:
+    """For the column of the only class that occurs."""
+    active = (wrong_class_margins(X @ W + b, y) > 0).sum(1).to(X.dtype)  # (N,)
+    return {
+        "The true class's entry is always −1; it is minus the number of active classes.": -X.mean(0),
+        "The true class counts among the active ones: their number is one too large.": -(active + 1) @ X / len(X),
+        "The true class's entry is 0; it is minus the number of active classes.": 0 * X[0],
+        "The true class's entry has the wrong sign.": active @ X / len(X),
+    }
 
 
 def multiclass_hinge_gradient_slips(X: Tensor, y: Tensor, W: Tensor, b: Tensor, columns: int | slice) -> Slips:
@@ -1008,7 +1145,10 @@ def column_of_the_true_class(student: Student, draw: Draw) -> None:
     grad_W, _ = expect(student.multiclass_hinge_gradients(X, y, W, b, 0.0)).parts("grad_W", "grad_b")
     grad_W = expect(grad_W, "grad_W").shape(*W.shape).tensor()[:, -1]
     grad_W = apart_from_mean(grad_W, expected[:, -1], len(X))
-    slips = partial(multiclass_hinge_gradient_slips, X, y, W, b, -1)
+
+    def slips() -> Slips:
+        return true_class_slips(X, y, W, b) | multiclass_hinge_gradient_slips(X, y, W, b, -1)
+
     expect(grad_W, "grad_W[:, true class]").close_to(expected[:, -1], because="autograd's result", slips=slips)
 
 
@@ -1321,6 +1461,10 @@ def bce_slips(scores: Tensor, y: Tensor) -> Slips:
         "p is the softmax; it is the sigmoid of each score by itself.": F.binary_cross_entropy(
             torch.softmax(scores, 1), target
         ),
+        "The signs are exchanged: z = −s is for the true class, z = s for the others.": (
+            losses + scores * (2 * target - 1)
+        ).mean(),
+        "ln(1 + exp(−|z|)) has a minus in the exponent; here it is ln(1 + exp(|z|)).": (losses + scores.abs()).mean(),
     }
 
 
@@ -1353,7 +1497,9 @@ def bce_mean_over_examples(student: Student, draw: Draw) -> None:
     once, other = scalar(student.binary_cross_entropy(scores, y)), scalar(student.binary_cross_entropy(2 * scores, y))
     expect(once).all(once != other, "the loss is the same whatever the scores are")
     twice = student.binary_cross_entropy(torch.cat([scores, scores]), torch.cat([y, y]))
-    expect(twice, "the loss with every example twice").close_to(once, because="the loss with each once")
+    expect(twice, "the loss with every example twice").close_to(
+        once, because="the loss with each once", slips=partial(sum_slips, once)
+    )
 
 
 @binary_cross_entropy.criterion(points=0.5, contract=True)
@@ -1391,6 +1537,17 @@ add_contract(
 binary_cross_entropy_gradients = Exercise("binary_cross_entropy_gradients", bonus=True, forbidden=FORBIDDEN)
 
 
+def bce_gradient_slips(X: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Slips:
+    scores, one_hot = X @ W + b, F.one_hot(y, len(b))
+    p, NK = torch.sigmoid(scores), scores.numel()
+    return {
+        "P is the softmax; it is the sigmoid of each score by itself.": X.T @ (torch.softmax(scores, 1) - one_hot) / NK,
+        "The one-hot labels are not subtracted from the probabilities.": X.T @ p / NK,
+        "σ(1 − σ) is still there; it cancels in the derivative of the loss.": X.T @ ((p - one_hot) * p * (1 - p)) / NK,
+        WHOLE_COLUMNS: X.T @ (p - 1) / NK,
+    }
+
+
 @binary_cross_entropy_gradients.criterion(points=1, name="gradient_of_W")
 def bce_gradient_of_W(student: Student, draw: Draw) -> None:
     """The gradient of the binary cross-entropy with respect to W (λ = 0; as a mean or as a sum)."""
@@ -1400,7 +1557,8 @@ def bce_gradient_of_W(student: Student, draw: Draw) -> None:
         grad_W, _ = expect(student.binary_cross_entropy_gradients(X, y, W, b, 0.0)).parts("grad_W", "grad_b")
         N, K = len(X), len(b)
         grad_W = apart_from_mean(grad_W, expected, N, K, N * K, name="grad_W")
-        expect(grad_W, "grad_W").close_to(expected, because="autograd's result")
+        slips = partial(bce_gradient_slips, X, y, W, b)
+        expect(grad_W, "grad_W").close_to(expected, because="autograd's result", slips=slips)
 
 
 @binary_cross_entropy_gradients.criterion(points=0.5, contract=True, name="mean_over_classes")

@@ -57,17 +57,18 @@ def likely_causes(got: Tensor, expected: Tensor, hints: Hints, *, rtol: float, a
         slip = slip.to(torch.float64)
         if same(got, slip) and not same(expected, slip):
             return [sentence]
+    subject = "Every entry" if got.ndim else "It"
     if bool((got == 0).all()):
         return [
-            f"{'Every entry' if got.ndim else 'It'} is zero: never filled, multiplied by zero, or made from something "
-            "that is still at its zero start."
+            f"{subject} is zero: never filled, multiplied by zero, or made from something that is still at its zero "
+            "start."
         ]
     constant = _constant_along(expected)  # what is the same in all of them anyway explains nothing
     if not all(constant) and got.numel() > 1 and bool((got == got.flatten()[0]).all()):
         return ["Every entry has the same value."]
     causes = _regulariser(got, expected, hints)
     factor = _constant_ratio(got, expected, rtol)
-    named = _name_factor(factor, hints.sizes) if factor is not None else None
+    named = _name_factor(factor, hints.sizes, subject) if factor is not None else None
     if named:
         causes.append(named)
     elif factor is not None and not all(constant):  # a single number is always some multiple of another
@@ -103,14 +104,16 @@ def _regulariser(got: Tensor, expected: Tensor, hints: Hints) -> list[str]:
         W = hints.regularised.to(torch.float64)
         ratio = _constant_ratio(got - expected, hints.lam * W, 1e-4)
         if ratio is not None:
-            return [
-                {
-                    -2.0: "The regulariser's gradient 2λW is missing.",
-                    -1.0: "The regulariser contributes λW; the gradient of λ ΣW² is 2λW.",
-                    2.0: "The regulariser's gradient 2λW is added twice.",
-                    -4.0: "The regulariser's gradient has the wrong sign.",
-                }.get(round(ratio, 3), f"The difference is {ratio:.4g}·λW: look at the regulariser.")
-            ]
+            named = {
+                -2.0: "The regulariser's gradient 2λW is missing.",
+                -1.0: "The regulariser contributes λW; the gradient of λ ΣW² is 2λW.",
+                2.0: "The regulariser's gradient 2λW is added twice.",
+                -4.0: "The regulariser's gradient has the wrong sign.",
+            }
+            for name, size in hints.sizes.items():
+                divided = f"The regulariser's gradient is divided by {name}; only the loss is a mean."
+                named.setdefault(round(2 / size - 2, 3), divided)
+            return [named.get(round(ratio, 3), f"The difference is {ratio:.4g}·λW: look at the regulariser.")]
     if hints.penalty is not None and got.ndim == 0:
         penalty = float(hints.penalty)
         ratio = (got.item() - expected.item()) / penalty if penalty else math.nan
@@ -145,20 +148,20 @@ def _constant_ratio(a: Tensor, b: Tensor, rtol: float) -> float | None:
     return c
 
 
-def _name_factor(c: float, sizes: dict[str, int]) -> str | None:
+def _name_factor(c: float, sizes: dict[str, int], subject: str) -> str | None:
     def near(value: float) -> bool:
         return abs(c - value) <= 1e-4 * abs(value)
 
     if near(-1):
-        return "The sign is flipped: every entry is −1 times what is expected."
+        return f"The sign is flipped: {subject[0].lower()}{subject[1:]} is −1 times what is expected."
     for name, size in sizes.items():
         if size > 1 and near(size):
-            return f"Every entry is {name} = {size} times too large: a sum where the mean over {name} is meant."
+            return f"{subject} is {name} = {size} times too large: a sum where the mean over {name} is meant."
         if size > 1 and near(1 / size):
-            return f"Every entry is {name} = {size} times too small: divided by {name} once too often."
+            return f"{subject} is {name} = {size} times too small: divided by {name} once too often."
         if size > 1 and near(-size):
             return f"The sign is flipped and the mean over {name} is missing."
     for value, words in ((2, "twice"), (0.5, "half"), (-2, "−2 times"), (-0.5, "−½ times")):
         if near(value):
-            return f"Every entry is {words} what is expected."
+            return f"{subject} is {words} what is expected."
     return None

@@ -56,10 +56,11 @@ def test_a_transposed_square_is_named() -> None:
         (2, "added twice"),
         (-4, "wrong sign"),
         (3, "3·λW"),
+        (2 / 5 - 2, "divided by N"),
     ],
 )
 def test_the_regularisers_gradient_is_named(difference: float, says: str) -> None:
-    assert says in causes(RIGHT + difference * 0.1 * W, regularised=W, lam=0.1)
+    assert says in causes(RIGHT + difference * 0.1 * W, regularised=W, lam=0.1, sizes=SIZES)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,11 @@ def test_what_is_constant_anyway_is_no_cause() -> None:
     assert causes((sums * ones).T, ones.T) == ""
     assert causes(torch.full((4, 3), 3.7, dtype=torch.float64), 2 * ones, sizes=SIZES) == ""
     assert "N = 5 times too large" in causes(5 * ones, ones, sizes=SIZES)
+
+
+def test_a_single_number_has_no_entries() -> None:
+    one = torch.tensor(2.0, dtype=torch.float64)
+    assert causes(5 * one, one, sizes=SIZES).startswith("It is N = 5 times too large")
 
 
 def test_a_single_number_is_no_multiple_of_another() -> None:

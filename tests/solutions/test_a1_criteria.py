@@ -71,6 +71,25 @@ def test_mistake_fails_exactly_what_it_breaks(variant: Mistake) -> None:
         ("hinge_squared", "squared"),
         ("violations_for_their_derivative", "the slope of max(0, m) is 1"),
         ("true_class_pushed_once", "counts once, however many margins"),
+        ("true_class_among_the_violations", "counts among the active ones"),
+        ("true_class_not_pushed", "The true class's entry is 0"),
+        ("hinge_turned_round", "The true and the wrong class are exchanged"),
+        ("own_statistics_for_every_set", "the arguments `mean` and `std` are to be used"),
+        ("epsilon_added_to_std", "that rounding or `+ eps` leaves"),
+        ("scores_without_bias", "b is missing"),
+        ("softmax_over_everything", "All entries of the matrix together"),
+        ("softmax_clamped", "The scores were cut off"),
+        ("epsilon_in_the_logarithm", "A small number keeps p away from 0"),
+        ("svm_loss_summed", "a sum over them: divide by N"),
+        ("cross_entropy_summed", "a sum over them: divide by N"),
+        ("hinge_summed", "a sum over them: divide by N"),
+        ("bce_summed_over_examples", "a sum over them: divide by N"),
+        ("gradients_not_divided", "sums over them: divide by N"),
+        ("gradient_of_b_averaged", "grad_b halves"),
+        ("hinge_gradient_of_b_averaged", "grad_b halves"),
+        ("gradients_lambda_divided", "divided by N; only the loss is a mean"),
+        ("divided_by_classes", "divided by K"),
+        ("bce_gradients_of_softmax", "P is the softmax"),
     ],
 )
 def test_the_notebook_names_the_slip(name: str, cause: str) -> None:
@@ -80,6 +99,26 @@ def test_the_notebook_names_the_slip(name: str, cause: str) -> None:
         result = judged(variant.exercise, {variant.exercise: variant.solution}, secret)
         told = [c.message for c in result.criteria if c.criterion.visible and not c.passed]
         assert any(cause in message for message in told), told
+
+
+@pytest.mark.parametrize(
+    ("exercise", "code", "cause"),
+    [
+        ("standardizer", "lambda X: (X.mean(), X.std())", "There is one number for all"),
+        ("standardizer", "lambda X: (X.mean(1), X.std(1, correction=0))", "There is one number for every example"),
+        ("standardizer", "lambda X: (X.std(0, correction=0), X.mean(0))", "the mean comes first"),
+        ("standardize", "lambda X, mean, std: X - mean / std", "needs parentheses"),
+        ("cross_entropy", "lambda s, y: s.exp().sum(1).log() - s[torch.arange(len(y)), y]", "take their mean"),
+        ("cross_entropy", "lambda s, y: (s.exp().sum(1).log() - s[:, y]).mean()", "takes whole columns"),
+        ("binary_svm_gradients", "lambda w, b, X, y, lam: (b, w)", "in the wrong order"),
+        ("cross_entropy_gradients", "lambda X, y, W, b, lam: (W, X.sum(1))", "There is one number for every example"),
+        ("binary_svm_cost", "lambda w, b, X, y, lam: (1 - y * (X @ w + b)).clamp(min=0).sum() / len(w)", "of features"),
+    ],
+)
+def test_a_beginners_slip_has_a_cause(exercise: str, code: str, cause: str) -> None:
+    for secret in SECRETS:
+        result = judged(exercise, {exercise: eval(code)}, secret)
+        assert any(cause in message for message in unmet(result).values()), unmet(result)
 
 
 def test_every_exercise_has_mistakes_alternatives_and_hidden_criteria() -> None:
