@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path, PurePosixPath
-from zoneinfo import ZoneInfo
+from datetime import timedelta
+from pathlib import Path
 
 from autograder.atomic_write import atomic_write
 from autograder.course_settings import CourseSettings
 from autograder.csv_table import csv_table
-from autograder.errors import CourseError
 from autograder.harmless import harmless_line
 from autograder.peer_agreement import Estimate, Reviewer, weigh
 from autograder.peer_feedback import feedback_page
-from autograder.peer_form import MAX_FORM, read_form
+from autograder.peer_form import read_form
 from autograder.peer_round import HandedReview, Round, code, read_reviews, round_folder, write_review
-from autograder.uploads import BROKEN, MAX_MEMBERS
+from autograder.peer_uploads import FoundForm, forms_in, who_handed_in
+from autograder.roster import Roster
 
-MAX_NESTED = 64 << 20  # bytes of a zip file within another
-
-
-@dataclass(frozen=True)
-class FoundForm:
-    """A file that may be a review form: its bytes, when it was handed in, and where it was found."""
-
-    data: bytes
-    when: datetime
-    where: str
+MAX_FAULTS = 20  # that are told of one form
 
 
 @dataclass
@@ -56,68 +44,8 @@ class ReviewsCollected:
     late: list[str] = field(default_factory=list)
 
 
-def forms_in(path: Path, refused: list[str], zone: ZoneInfo) -> Iterator[FoundForm]:
-    """Every ``.toml`` file in a file, a folder or a zip file, and in zip files in these.
-
-    Raises
-    ------
-    CourseError
-        When there is no such file, or it is none of the three.
-    """
-    if path.is_dir():
-        for found in sorted(p for p in path.rglob("*") if p.suffix.lower() in (".toml", ".zip")):
-            if found.is_symlink() or not found.is_file():
-                refused.append(f"{harmless_line(str(found), 400)}: not an ordinary file.")
-            else:
-                yield from forms_in(found, refused, zone)
-    elif path.suffix.lower() == ".toml" and path.is_file():
-        with path.open("rb") as stream:
-            data = stream.read(MAX_FORM + 1)
-        yield FoundForm(data, datetime.fromtimestamp(path.stat().st_mtime, UTC), str(path))
-    elif zipfile.is_zipfile(path):
-        with path.open("rb") as stream:
-            yield from _archive(stream, str(path), refused, zone, nested=True)
-    elif path.exists():
-        raise CourseError(f"{path} is neither a review form (.toml) nor a folder nor a zip file.")
-    else:
-        raise CourseError(f"There is no {path}.")
-
-
-def _archive(
-    stream: io.BufferedIOBase, shown: str, refused: list[str], zone: ZoneInfo, nested: bool
-) -> Iterator[FoundForm]:
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            if len(archive.infolist()) > MAX_MEMBERS:
-                refused.append(f"{shown}: more than {MAX_MEMBERS} members.")
-                return
-            for member in archive.infolist():
-                kind = PurePosixPath(member.filename).suffix.lower()
-                where = f"{shown}: {harmless_line(member.filename, 200)}"
-                if member.is_dir() or kind not in (".toml", ".zip") or "__MACOSX" in member.filename:
-                    continue
-                most = MAX_FORM if kind == ".toml" else MAX_NESTED
-                with archive.open(member) as opened:
-                    data = opened.read(most + 1)
-                if kind == ".toml":
-                    yield FoundForm(data, _time(member, zone), where)
-                elif nested and len(data) <= most:
-                    yield from _archive(io.BytesIO(data), where, refused, zone, nested=False)
-                else:
-                    refused.append(f"{where}: a zip file too deep inside others, or too large.")
-    except BROKEN as error:
-        refused.append(f"{shown}: cannot be unpacked ({error}).")
-
-
-def _time(member: zipfile.ZipInfo, zone: ZoneInfo) -> datetime:
-    try:
-        return datetime(*member.date_time, tzinfo=zone)
-    except ValueError:
-        return datetime(1980, 1, 1, tzinfo=UTC)
-
-
 def collect_reviews(
-    course: Path, made: Round, paths: Iterable[Path], secret: str, settings: CourseSettings
+    course: Path, made: Round, paths: Iterable[Path], secret: str, settings: CourseSettings, roster: Roster
 ) -> ReviewsCollected:
     """Keep the reviews that are in some files; of several forms of one reviewer the latest counts.
 
@@ -133,20 +61,29 @@ def collect_reviews(
         The course's.
     settings : CourseSettings
         Its time zone, and the minutes of grace.
+    roster : Roster
+        Who takes the course; a form that one of them handed in for another is refused.
     """
     done = ReviewsCollected()
     packets = {code(secret, made.assignment, "packet", r): r for r in {*made.pairs, *made.dropped}}
     codes = {code(secret, made.assignment, "report", a): a for reviewed in made.pairs.values() for a in reviewed}
     latest: dict[str, tuple[FoundForm, HandedReview, list[str]]] = {}
     for path in paths:
-        for form in forms_in(path, done.refused, settings.zone):
+        for form in forms_in(path, made.assignment, done.refused, settings.zone):
             filled = read_form(form.data, list(made.questions))
             reviewer = packets.get(filled.packet)
             if reviewer is None:
                 why = (
                     filled.faults[0] if filled.faults and not filled.packet else "Its packet is not one of this round."
                 )
-                done.refused.append(f"{form.where}: {why}")
+                done.refused.append(f"{form.where}: {harmless_line(why, 300)}")
+                continue
+            giver = who_handed_in(form.owner, roster)
+            if giver is not None and giver.student != reviewer:
+                done.refused.append(
+                    f"{form.where}: {giver.student} handed in the form of {reviewer}; if that is right, collect this "
+                    "form by itself."
+                )
                 continue
             late = form.when > made.due + timedelta(minutes=settings.late.grace_minutes)
             handed, faults = HandedReview(form.when, late), list(filled.faults)
@@ -162,14 +99,17 @@ def collect_reviews(
                 done.refused.append(f"{dropped.where}: {reviewer} handed in another form, which is later.")
             if before is None or form.when >= before[0].when:
                 latest[reviewer] = form, handed, faults
+    known = read_reviews(course, made)
     for reviewer, (_, handed, faults) in sorted(latest.items()):
-        there = read_reviews(course, made).get(reviewer)
+        there = known.get(reviewer)
         if there is not None and there.time > handed.time:
             done.refused.append(f"{reviewer}: a later form was collected before; it stays.")
             continue
         kept = write_review(course, made.assignment, reviewer, handed)
         (done.new if kept else done.unchanged).append(reviewer)
-        done.incomplete += [f"{reviewer}: {harmless_line(fault, 300)}" for fault in faults]
+        done.incomplete += [f"{reviewer}: {harmless_line(fault, 300)}" for fault in faults[:MAX_FAULTS]]
+        if len(faults) > MAX_FAULTS:
+            done.incomplete.append(f"{reviewer}: … and {len(faults) - MAX_FAULTS} more faults of the same form.")
         if handed.late:
             done.late.append(reviewer)
     return done

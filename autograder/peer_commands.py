@@ -122,13 +122,13 @@ def collect(
     from autograder.peer_collect import collect_reviews, outcome_of, write_tables
     from autograder.peer_round import read_round
 
-    loaded, folder, settings, _, secret = _there(assignment, course)
+    loaded, folder, settings, roster, secret = _there(assignment, course)
     made = read_round(folder, loaded.name)
     if made is None:
         raise CourseError(
             f"{loaded.name} has no round of peer review; run `autograder peer assign {assignment}` first."
         )
-    done = collect_reviews(folder, made, files or [], secret, settings)
+    done = collect_reviews(folder, made, files or [], secret, settings, roster)
     for title, lines in (("Refused", done.refused), ("Incomplete", done.incomplete), ("Late", done.late)):
         for line in lines:
             err.print(f"{title}: {line}", highlight=False, markup=False, soft_wrap=True)

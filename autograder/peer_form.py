@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from autograder.bounded import Overrun, bounded
 from autograder.harmless import harmless_text
 
 FORM = "review.toml"
 LOWEST, HIGHEST = 1, 5
 MAX_FORM = 256 << 10  # bytes
 MAX_COMMENT = 20_000  # characters
+SECONDS, MEMORY = 10.0, 256 << 20  # for reading a form, of which a large honest one needs a tenth
 QUESTIONS = {
     "experiments": "Are the experiments there, and do the figures show what they should?",
     "numbers": "Are the results in a plausible range, and are surprising ones explained?",
@@ -96,7 +99,11 @@ def read_form(data: bytes, questions: Sequence[str]) -> Filled:
         filled.faults.append(f"The form has more than {MAX_FORM >> 10} KiB; it was not read.")
         return filled
     try:
-        form = tomllib.loads(_text(data))
+        with bounded(time.monotonic() + SECONDS, MEMORY):  # a key of many parts takes the square of their number
+            form = tomllib.loads(_text(data))
+    except (Overrun, MemoryError):
+        filled.faults.append("The form takes more time or memory than any needs; it was not read.")
+        return filled
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         filled.faults.append(f"The form cannot be read as TOML: {str(error)[:200]}.")
         return filled
@@ -128,12 +135,22 @@ def _review(code: str, given: object, questions: Sequence[str], faults: list[str
         if value == 0 and not isinstance(value, bool):
             faults.append(f"Report {code[:40]}: {name} is not answered.")
         elif type(value) is not int or not LOWEST <= value <= HIGHEST:
-            shown = str(value)[:20]
+            shown = _shown(value)
             faults.append(f"Report {code[:40]}: {name} is {shown}, not a whole number from {LOWEST} to {HIGHEST}.")
         else:
             scores[name] = value
     comment = given.get("comment")
     text = harmless_text(comment, MAX_COMMENT).strip() if isinstance(comment, str) else ""
-    if not text:
-        faults.append(f"Report {code[:40]}: the comment is empty.")
-    return Review(scores, text) if text and len(scores) == len(questions) else None
+    says = any(c.isalnum() for c in text)  # else what looks empty would count: there are characters that nobody sees
+    if not says:
+        faults.append(f"Report {code[:40]}: the comment {'has no word in it' if text else 'is empty'}.")
+    return Review(scores, text) if says and len(scores) == len(questions) else None
+
+
+def _shown(value: object) -> str:
+    """A value in a few characters; numbers of many digits and tables within tables cannot be written at all."""
+    if isinstance(value, (dict, list)):
+        return "a table" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and abs(value) >= 10**9:
+        return "a very large number"
+    return str(value)[:20]

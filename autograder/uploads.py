@@ -126,6 +126,34 @@ def uploads_in(path: Path, assignment: str, refused: list[str], zone: ZoneInfo |
         raise CourseError(f"There is no {path}.")
 
 
+def owner_of(name: PurePosixPath, assignment: str) -> Owner | None:
+    """Whose something is, by its name and folders; None where they name nobody.
+
+    Parameters
+    ----------
+    name : PurePosixPath
+        Its name within a download, a folder or an archive.
+    assignment : str
+        Name of the assignment; a folder of that name is nobody's.
+    """
+    # Canvas makes no folders, but who unpacks a download and packs it again does.
+    canvas = CANVAS.fullmatch(name.name) if len(name.parts) <= 2 else None
+    folders: list[str] = []
+    # What stands first decides: the rest is the student's own, who may write there what would be another's name.
+    for number, part in enumerate(name.parts, 1):
+        above = "".join(folders[:1])
+        if canvas and number == len(name.parts):
+            late, upload = bool(canvas["late"]), int(canvas["upload"])
+            return Owner("Canvas", canvas["user"], canvas["name"], late, upload, above)
+        if moodle := MOODLE.fullmatch(part):
+            return Owner("Moodle", moodle["user"], moodle["name"], folder=above)
+        if number < len(name.parts) and part not in (assignment, "submitted", "/", "..", "."):
+            folders.append(part)
+    candidate = folders[0] if folders else name.stem
+    known = STUDENT.fullmatch(candidate) and candidate != assignment
+    return Owner("a name", candidate) if known else None
+
+
 class _Refused(Exception):
     """A file that is left out; says why."""
 
@@ -138,22 +166,7 @@ class _Reader:
 
     def owner(self, name: PurePosixPath) -> Owner | None:
         """Whose something is, by its name and folders; None where they name nobody."""
-        # Canvas makes no folders, but who unpacks a download and packs it again does.
-        canvas = CANVAS.fullmatch(name.name) if len(name.parts) <= 2 else None
-        folders: list[str] = []
-        # What stands first decides: the rest is the student's own, who may write there what would be another's name.
-        for number, part in enumerate(name.parts, 1):
-            above = "".join(folders[:1])
-            if canvas and number == len(name.parts):
-                late, upload = bool(canvas["late"]), int(canvas["upload"])
-                return Owner("Canvas", canvas["user"], canvas["name"], late, upload, above)
-            if moodle := MOODLE.fullmatch(part):
-                return Owner("Moodle", moodle["user"], moodle["name"], folder=above)
-            if number < len(name.parts) and part not in (self.assignment, "submitted", "/", "..", "."):
-                folders.append(part)
-        candidate = folders[0] if folders else name.stem
-        known = STUDENT.fullmatch(candidate) and candidate != self.assignment
-        return Owner("a name", candidate) if known else None
+        return owner_of(name, self.assignment)
 
     def file(self, path: Path, inside: Path) -> Iterator[Upload]:
         """A notebook or a zip file in a folder."""

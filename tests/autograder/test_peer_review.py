@@ -245,6 +245,117 @@ def test_the_latest_form_counts_and_late_ones_are_told(course: Path, tmp_path: P
     assert (rows["carl"][NAME], rows["carl"]["verdict"]) == ("open", "can pass")
 
 
+def packed(path: Path, files: dict[str, str | bytes], when: datetime) -> bytes:
+    """A zip file, and its bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name, when.timetuple()[:6]), text)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("attack", "says"),
+    [
+        ("0x" + "f" * 6_000, "experiments is a very large number"),
+        ("inf", "experiments is inf, not a whole number from 1 to 5"),
+        ("nan", "experiments is nan"),
+        ("1e308", "experiments is 1e+308"),
+        ("-5", "experiments is -5"),
+        ("6", "experiments is 6"),
+        ("4.5", "experiments is 4.5"),
+        ("true", "experiments is True"),
+        ("'5'", "experiments is 5"),
+        ("[5]", "experiments is a list"),
+        ("{a.a" + ".a" * 3_000 + " = 5}", "experiments is a table"),
+        ("4\na" + ".a" * 60_000 + " = 5", "takes more time or memory than any needs"),
+        ("[" * 5_000, "cannot be read as TOML"),
+        ("4\nexperiments = 5", "cannot be read as TOML"),
+    ],
+)
+def test_a_form_that_would_stop_the_reading_of_all_is_told(
+    course: Path, tmp_path: Path, attack: str, says: str
+) -> None:
+    hand_in(course, *PEOPLE)
+    peer(course, "assign", "tiny")
+    hostile = re.sub(
+        r"experiments( +)= 4", lambda m: f"experiments{m[1]}= {attack}", filled_form(course, "anna"), count=1
+    )
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.toml").write_text(hostile)
+    (tmp_path / "in" / "b.toml").write_text(filled_form(course, "berta"))
+    done = peer(course, "collect", "tiny", str(tmp_path / "in"))
+    assert done.exit_code in (0, 1) and says in done.output, done.output
+    given = {row["reviewer"]: row["handed_in"] for row in table(course, "reviewers.csv")}
+    assert given["anna"] in ("3", "0") and given["berta"] == "4"
+
+
+def test_an_invisible_comment_is_none_and_a_flood_of_faults_is_cut(course: Path, tmp_path: Path) -> None:
+    hand_in(course, *PEOPLE)
+    peer(course, "assign", "tiny")
+    flood = "".join(f"[report.x{k}]\n" for k in range(5_000))
+    (tmp_path / "a.toml").write_text(filled_form(course, "anna", comment="\u200b\u2060 .\u00ad") + flood)
+    done = peer(course, "collect", "tiny", str(tmp_path / "a.toml"))
+    assert done.output.count("the comment has no word in it") == 4 and "more faults of the same form" in done.output
+    assert len(done.output.splitlines()) < 40
+    assert {row["handed_in"] for row in table(course, "reviewers.csv")} == {"0"}
+
+
+def test_names_of_files_and_broken_members_do_no_harm(course: Path, tmp_path: Path) -> None:
+    hand_in(course, *PEOPLE)
+    peer(course, "assign", "tiny")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff\x1b[2J\n.toml")).write_text("packet = 'x'")
+    (folder / "link.toml").symlink_to("/etc/passwd")
+    (folder / "no.zip").write_bytes(b"PK")
+    data = packed(tmp_path / "all.zip", {"a.toml": "#" * 999, "b.toml": filled_form(course, "berta")}, datetime.now())
+    (folder / "all.zip").write_bytes(data.replace(b"a.toml", b"a.toml", 1)[:40] + b"\xff\xff" + data[42:])
+    done = peer(course, "collect", "tiny", str(folder))
+    assert done.exit_code == 1 and "all.zip: a.toml: cannot be unpacked" in done.output, done.output
+    assert "\x1b" not in done.output and "link.toml: not an ordinary file" in done.output
+    assert {r["reviewer"]: r["handed_in"] for r in table(course, "reviewers.csv")}["berta"] == "4"
+
+
+def test_a_students_zip_file_has_few_forms_and_no_date_of_its_own(course: Path, tmp_path: Path) -> None:
+    hand_in(course, *PEOPLE)
+    peer(course, "assign", "tiny")
+    due = assigned(course).due
+    form, much = filled_form(course, "anna"), dict.fromkeys((f"{k}.toml" for k in range(30)), "")
+    early = packed(tmp_path / "own.zip", {"review.toml": form, **much}, due - timedelta(days=3))
+    packed(tmp_path / "all.zip", {"bergannna_11_1_mine.zip": early}, due + timedelta(days=2))
+    done = peer(course, "collect", "tiny", str(tmp_path / "all.zip"))
+    assert "Late: anna" in done.output and "more than 20 forms; the others were not read" in done.output
+
+
+def test_nobody_hands_in_the_form_of_another(course: Path, tmp_path: Path) -> None:
+    """Who has seen another's packet could take the place of their reviews."""
+    hand_in(course, *PEOPLE)
+    roster = (course / "roster.csv").read_text().replace("email\n", "email,canvas_id\n")
+    numbers = iter(range(11, 20))
+    (course / "roster.csv").write_text(re.sub(r"@kth.se\n", lambda _: f"@kth.se,{next(numbers)}\n", roster))
+    peer(course, "assign", "tiny")
+    now = datetime.now()
+    theirs = filled_form(course, "anna", score=1, comment="by berta")
+    own = packed(tmp_path / "z.zip", {"anna.toml": theirs}, now)
+    packed(
+        tmp_path / "canvas.zip",
+        {
+            "annaberg_11_1_review.toml": filled_form(course, "anna"),
+            "bertaberg_12_2_review.toml": theirs,
+            "bertaberg_12_3_review.zip": own,
+            "carl/review.toml": theirs,
+            "unknown_99_4_review.toml": filled_form(course, "dora"),
+        },
+        now,
+    )
+    done = peer(course, "collect", "tiny", str(tmp_path / "canvas.zip"))
+    assert done.output.count("berta handed in the form of anna") == 2
+    assert done.output.count("carl handed in the form of anna; if that is right, collect this form by itself") == 1
+    kept = (round_folder(course, NAME) / "reviews" / "anna.json").read_text()
+    assert "by berta" not in kept and "Well done." in kept
+    assert (round_folder(course, NAME) / "reviews" / "dora.json").is_file()
+
+
 def test_five_of_six_over_a_term() -> None:
     now = datetime(2026, 12, 1, tzinfo=UTC)
     six = [
