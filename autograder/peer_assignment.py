@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from autograder.errors import CourseError
 
@@ -60,20 +62,40 @@ def add_late(pairs: Mapping[str, list[str]], late: Iterable[str], reviews: int, 
     """The same assignment with authors who handed in later.
 
     Nothing that was given out is taken back: each of them reviews the reports with the fewest reviewers, and their own
-    go to those who have the least to do.
+    go to those who have the least to do.  Friends who come late together would so get each other's reports, and nobody
+    else theirs; therefore no two of them review each other, and at most half of what each reviews, and of who reviews
+    theirs, or their share of the class where that is more, are of them, as far as there are others.
     """
     new: Pairs = {reviewer: list(authors) for reviewer, authors in pairs.items()}
     rng = random.Random(f"{seed} late")
     latecomers = sorted(set(late) - set(new))
     for author in latecomers:
         new[author] = []
+    share = math.ceil(reviews * (len(latecomers) - 1) / max(1, len(new) - 1))
+    friends = _Friends(frozenset(latecomers), max(reviews // 2, share))
     for author in latecomers:
         for _ in range(reviews - len(new[author])):
-            _give(new, rng, reviewer=author, author=None)
+            _give(new, rng, reviewer=author, author=None, friends=friends)
     for author in latecomers:
         for _ in range(reviews - sum(author in reviewed for reviewed in new.values())):
-            _give(new, rng, reviewer=None, author=author)
+            _give(new, rng, reviewer=None, author=author, friends=friends)
     return new
+
+
+@dataclass(frozen=True)
+class _Friends:
+    """Who may have come late together, and how many of them each may review, and be reviewed by."""
+
+    people: frozenset[str]
+    most: int
+
+    def too_near(self, pairs: Pairs, reviewer: str, author: str) -> bool:
+        """Whether a review would be what two friends wish for."""
+        if not {reviewer, author} <= self.people:
+            return False
+        given = sum(a in self.people for a in pairs[reviewer])
+        got = sum(author in pairs[r] for r in self.people)
+        return reviewer in pairs[author] or max(given, got) >= self.most
 
 
 def drop(pairs: Mapping[str, list[str]], dropped: Iterable[str], seed: str) -> Pairs:
@@ -90,14 +112,21 @@ def drop(pairs: Mapping[str, list[str]], dropped: Iterable[str], seed: str) -> P
     return new | {reviewer: [] for reviewer in gone}
 
 
-def _give(pairs: Pairs, rng: random.Random, reviewer: str | None, author: str | None) -> None:
+def _give(
+    pairs: Pairs, rng: random.Random, reviewer: str | None, author: str | None, friends: _Friends | None = None
+) -> None:
     """Add one review, of the least burdened reviewer or of the least reviewed report; none where nobody is free."""
+
+    def order(r: str, a: str, burden: int) -> tuple[bool, int, bool, float]:
+        near = friends is not None and friends.too_near(pairs, r, a)
+        return near, burden, r in pairs[a], rng.random()
+
     load = {a: sum(a in reviewed for reviewed in pairs.values()) for a in pairs}
     if reviewer is not None:
         free = [a for a in sorted(pairs) if a != reviewer and a not in pairs[reviewer]]
         if free:
-            pairs[reviewer].append(min(free, key=lambda a: (load[a], rng.random())))
+            pairs[reviewer].append(min(free, key=lambda a: order(reviewer, a, load[a])))
     elif author is not None:
         able = [r for r in sorted(pairs) if r != author and author not in pairs[r]]
         if able:
-            pairs[min(able, key=lambda r: (len(pairs[r]), rng.random()))].append(author)
+            pairs[min(able, key=lambda r: order(r, author, len(pairs[r])))].append(author)

@@ -67,6 +67,18 @@ def test_late_ones_are_added_and_nothing_is_taken_back(n: int, late: int, seed: 
 
 
 @settings(max_examples=30, deadline=None)
+@given(st.integers(10, 30), st.integers(2, 9), st.integers(0, 5))
+def test_friends_who_come_late_together_are_read_by_others(n: int, late: int, seed: int) -> None:
+    friends = names(late, "late")
+    after = add_late(who_reviews_whom(names(n), 4, str(seed)), friends, 4, str(seed))
+    for friend in friends:
+        own = [a for a in after[friend] if a in friends]
+        readers = [r for r in after if friend in after[r]]
+        assert len(own) <= 2 and not any(friend in after[a] for a in own)
+        assert sum(r not in friends for r in readers) >= 2
+
+
+@settings(max_examples=30, deadline=None)
 @given(st.integers(8, 30), st.integers(1, 3), st.integers(0, 5))
 def test_who_drops_out_is_replaced_by_those_with_the_least_to_do(n: int, gone: int, seed: int) -> None:
     before = who_reviews_whom(names(n), 4, str(seed))
