@@ -15,7 +15,7 @@ from autograder.assignment import Assignment
 from autograder.final_marks import Mark
 from autograder.reaching import reaches
 from autograder.result_files import StoredResult
-from autograder.similarity import Alike, normalised, suspiciously_alike
+from autograder.similarity import Alike, normalised, suspiciously_alike, with_what_it_uses
 
 CLOSE = 1e-9
 ENOUGH_STUDENTS = 5  # for a discrimination
@@ -152,7 +152,8 @@ def class_statistics(
         others = total - earned[name] if name in counted else total
         made.exercises.append(_exercise(assignment, name, results, code, released[name], earned[name], others))
     made.mistakes = _mistakes(assignment, results)
-    made.alike = suspiciously_alike(code, released)
+    whole = {s: with_what_it_uses(code[s], [c for n, c in cells[s].items() if n not in released]) for s in students}
+    made.alike = suspiciously_alike(whole, released)
     made.oddities = _oddities(results)
     handed_out = set().union(*(reaches(c.program) for c in assignment.cells if c.kind == "code"))
     for student in students:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
-from autograder.similarity import ENOUGH_TOKENS, normalised, suspiciously_alike, tokens
+from autograder.similarity import ENOUGH_TOKENS, normalised, suspiciously_alike, tokens, with_what_it_uses
 
 RELEASED = 'def mean_of(x, y):\n    """What it does."""\n    raise NotImplementedError()\n'
 STEPS = [
@@ -57,6 +58,80 @@ def test_a_copy_in_disguise_is_found_and_honest_work_is_not() -> None:
     (found,) = suspiciously_alike({**code, "thief": disguised}, RELEASED_CELLS)
     assert found.students == ("s3", "thief") and found.score == pytest.approx(1, abs=1e-3)
     assert found.text < 0.95 and set(found.exercises) == {"mean_of", "other"}
+
+
+TORCH_STEPS = [
+    "t = torch.exp(x - x.max())",
+    "y = torch.matmul(x, y.T)",
+    "z = torch.sum(x * y, dim=1)",
+    "x = torch.where(x > 0, x, torch.zeros_like(x))",
+    "z = torch.log(torch.clamp(z, min=1e-8))",
+    "y = y / y.sum(dim=1, keepdim=True)",
+    "x = torch.cat([x, y], dim=0)",
+    "z = -z.mean() + 0.5 * x.pow(2).sum()",
+    "y = y[torch.argsort(z)]",
+    "z = torch.einsum('ij,jk->ik', x, y)",
+    "x = helper(x)",
+]
+HELPER = "def helper(x):\n    return torch.relu(x) + 1\n"
+
+
+def steps(seed: int) -> str:
+    """A helper and a function of nine steps, drawn and ordered at random, each a line."""
+    rng = random.Random(seed)
+    body = "\n    ".join(rng.choice(TORCH_STEPS) for _ in range(9))
+    return f"{HELPER}def mean_of(x, y):\n    z = 0\n    {body}\n    return z\n"
+
+
+def in_another_order(source: str) -> str:
+    """The functions, and the steps of the long one, the other way round."""
+    head, body = source.removeprefix(HELPER).split("    z = 0\n")
+    *inner, last = body.rstrip().split("\n")
+    return "\n".join([head + "    z = 0", *reversed(inner), last, "", HELPER])
+
+
+DISGUISES: dict[str, Callable[[str], str]] = {
+    "a library by another name": lambda s: (
+        "import torch as nothing_like_it\n" + s.replace("torch.", "nothing_like_it.")
+    ),
+    "arguments by their other names": lambda s: s.replace("dim=", "axis=").replace("keepaxis", "keepdims"),
+    "other names of functions": lambda s: s.replace("helper", "my_own"),
+    "another order": in_another_order,
+    "code that is never run": lambda s: s.replace(
+        "z = 0", "z = 0\n    if False:" + "\n        z = torch.zeros(3)" * 12
+    ),
+    "a long constant in front": lambda s: f"_ = [{'1, ' * 5_000}]\n{s}",
+    "a name for what is returned": lambda s: s.replace("return z", "result = z\n    return result"),
+}
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+def test_a_copy_in_another_disguise_is_found(disguise: str) -> None:
+    names = [f"part{k}" for k in range(4)]
+    code = {f"s{k:02d}": {n: steps(100 * k + j) for j, n in enumerate(names)} for k in range(20)}
+    released = dict.fromkeys(names, RELEASED)
+    assert suspiciously_alike(code, released) == []
+    copy = {n: DISGUISES[disguise](source) for n, source in code["s07"].items()}
+    (found,) = suspiciously_alike({**code, "thief": copy}, released)
+    assert found.students == ("s07", "thief")
+
+
+def test_attributes_of_ones_own_do_not_count() -> None:
+    one = (
+        "class Net:\n    def __init__(self):\n        self.w = 1\n    def half(self):\n        return self.w.grad / 2\n"
+    )
+    other = one.replace("self", "me").replace(".w", ".weight").replace("half", "part").replace("Net", "Model")
+    assert normalised(one) == normalised(other) and "return v.v.grad / 2" in normalised(one)
+
+
+def test_what_stands_in_a_cell_of_ones_own_counts_where_it_is_used() -> None:
+    source = steps(1)
+    hidden = source.replace("def mean_of", "def _hidden") + "def unused(x):\n    return x\n"
+    whole = with_what_it_uses({"mean_of": "mean_of = _hidden\n", "other": "def other(x):\n    return x\n"}, [hidden])
+    assert set(normalised(source)) - {"return torch.relu(v) + 1"} <= set(normalised(whole["mean_of"]))
+    assert "def helper" in whole["mean_of"] and "unused" not in whole["mean_of"]
+    assert whole["other"] == "def other(x):\n    return x\n"
+    assert with_what_it_uses({"mean_of": source}, ["def (", "x = " + "(" * 5000]) == {"mean_of": source}
 
 
 def test_a_copy_with_a_line_changed_is_found() -> None:
