@@ -211,7 +211,8 @@ def with_what_it_uses(exercises: Mapping[str, str], others: Iterable[str]) -> di
         return dict(exercises)
     made = {}
     for exercise, source in exercises.items():
-        wanted, used = _used(_statements(source)), {}
+        wanted = _used(_statements(source))
+        used: dict[str, ast.stmt] = {}
         while wanted := wanted & defined.keys() - used.keys():
             used |= {name: defined[name] for name in wanted}
             wanted = _used(used[name] for name in wanted)
