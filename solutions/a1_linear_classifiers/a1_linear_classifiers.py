@@ -58,7 +58,7 @@
 #    result. Draw from `generator` itself, not from a copy: every draw moves it on, so that the next call with it gives
 #    something new.
 # 5. Two results are returned as a pair, `return grad_W, grad_b`. A shape `()` means a 0-d tensor, which is what
-#    `.mean()` and `.sum()` return; a Python float is accepted in its place.
+#    `.mean()` and `.sum()` return; a Python float is accepted in its place, unless the exercise says otherwise.
 # 6. It uses its arguments, imports and functions. Variables of the experiments do not exist when your work is graded.
 #    Helper functions of your own are welcome; put them into the cell of the exercise that needs them.
 #
@@ -336,7 +336,8 @@ with course_style():
 #
 # `y` holds $-1$ and $+1$ in the dtype of `X` (with labels 0 and 1 every example of class 0 would have margin 0 for
 # ever). `b` is a 0-d tensor and is **not** regularised. The hinge is *averaged* over the examples; the regulariser is
-# added once, as it stands, without a factor ½ and without division by $N$.
+# added once, as it stands, without a factor ½ and without division by $N$. The result is a 0-d tensor, not a Python
+# float. Mind the order of the arguments: in this section, and only here, the parameters come first.
 #
 # **By hand first.** $\mathbf{w} = (1, -1)$, $b = 0.5$, $\lambda = 0.1$ and the examples $(1, 0)$, $(0, 2)$, $(-1, 1)$
 # with labels $+1, -1, +1$. The scores are $1.5, -1.5, -1.5$, the margins $1.5, 1.5, -1.5$, so only the third example
@@ -419,7 +420,8 @@ check("binary_svm_gradients")
 # Do more or fewer points have $m < 1$, which means that they lie in it or on the wrong side?
 #
 # (b) For the third panel every point that the second one has on the right side and outside the street ($m > 1$) is
-# *thrown away* before training. How far does the boundary move?
+# *thrown away* before training. ($\lambda$ grows as $N$ shrinks, so that each point weighs as much against the
+# regulariser as before.) How far does the boundary move?
 
 # %% experiment="svm_2d"
 generator = torch.Generator().manual_seed(4)
@@ -590,10 +592,10 @@ check("softmax")
 #
 # $$
 # -\ln p_y = -\ln \frac{e^{s_y}}{\sum_j e^{s_j}} = \ln \sum_j e^{s_j} - s_y
-# = \underbrace{m + \ln \sum_j e^{s_j - m}}_{\text{the same for every } m} - s_y .
+# = \underbrace{a + \ln \sum_j e^{s_j - a}}_{\text{the same for every } a} - s_y .
 # $$
 #
-# With $m = \max_j s_j$ the sum contains $e^0 = 1$, so its logarithm is at least 0. Nothing overflows and no logarithm
+# With $a = \max_j s_j$ the sum contains $e^0 = 1$, so its logarithm is at least 0. Nothing overflows and no logarithm
 # of zero is taken.
 #
 # ### Exercise `cross_entropy`
@@ -728,7 +730,7 @@ with course_style():
     right.semilogx(sigmas, 100 * np.array(accuracies), "s-", color=GREEN, label="accuracy on the training images")
     right.axhline(100 / K, color="black", linestyle=":", label="1/K")
     right.set(xlabel="σ of the initial weights", ylabel="accuracy (%)", ylim=(0, 100), title="Accuracy before training")
-    left.legend()
+    left.legend(frameon=True, framealpha=1, edgecolor="none")
     right.legend()
 
 # %% [markdown]
@@ -737,6 +739,8 @@ with course_style():
 # size of about $\sigma \sqrt d$. As soon as that exceeds 1 the model is *confident*, and confidence without knowledge
 # is what cross-entropy punishes. This is also why the first loss lies a little above $\ln K$: at $\sigma = 0.01$ the
 # scores have a spread of $0.01 \sqrt{3072} = 0.55$, and half its square, 0.15, is added.
+#
+# The accuracy is not exactly $1/K$: ten random templates do not share the images out evenly among them.
 #
 # If your loss is not finite at the right end of the figure, your `cross_entropy` is not stable yet.
 
@@ -915,9 +919,10 @@ patients["patient_1"]
 
 # %% [markdown]
 # A report can also draw itself. On the left the analytic against the numerical derivative: would you have seen
-# anything? On the right the relative error for other steps $h$. For a right gradient (bottom) it is a valley: with
-# large $h$ the difference quotient is inaccurate, with small $h$ rounding takes over, and $10^{-5}$ lies near the
-# lowest point. The error of a wrong gradient (top) does not care about $h$ at all.
+# anything? In the middle the relative error of every entry that was checked, on the right what it becomes with other
+# steps $h$. For a right gradient (bottom) that is a valley: with large $h$ the difference quotient is inaccurate, with
+# small $h$ rounding takes over, and $10^{-5}$ lies near the lowest point. The error of a wrong gradient (top) does not
+# care about $h$ at all.
 
 # %% experiment="patient_1_drawn"
 patients["patient_1"].plot()
@@ -1085,8 +1090,8 @@ plot_curves(
 #
 # or every step makes things worse than they were. In many dimensions each direction has its own curvature, and the
 # **steepest one** sets the limit for all. For softmax cross-entropy with about equal probabilities the largest
-# curvature is $\lambda_1 / K$, where $\lambda_1$ is the largest eigenvalue of $\frac1N X^\top X$. Hence a limit that
-# we can compute *before* training:
+# curvature is $\lambda_1 / K$, where $\lambda_1$ (no relation of the regulariser's $\lambda$) is the largest eigenvalue
+# of $\frac1N X^\top X$. Hence a limit that we can compute *before* training:
 #
 # $$\eta_{\max} = \frac{2 K}{\lambda_1} .$$
 #
@@ -1130,9 +1135,9 @@ with course_style():
 
 # %% [markdown]
 # Standardising does *not* allow larger steps. Each curve breaks near the limit that was computed beforehand, and the
-# limit of the standardised pixels is, if anything, the lower one. The steepest direction is brightness, and it is
-# about as steep in both. What standardising does is to lift all the *other* directions, those that tell the classes
-# apart, by a factor of ten or more. With the same step they learn ten times faster.
+# limit of the standardised pixels is, if anything, the lower one. The steepest direction is brightness, and
+# standardising does not flatten it. It lifts all the *other* directions, those that tell the classes apart, by a factor
+# of ten or more. With the same step they learn ten times faster.
 
 # %% [markdown]
 # ## 4.3 The noise in a batch
