@@ -53,9 +53,9 @@ Grading holds these criteria and further ones against your functions. It takes f
 cells that train and plot are not run again, so save the notebook with their output.
 
 ```sh
-course check {short}                 # the same checks in the terminal, for the notebook as it is saved
-course check {short} {exercise}  # one exercise
-course report {short}                # figures, numbers and answers without code, as a page and as a PDF
+{check:<{width}}  # the same checks in the terminal, for the notebook as it is saved
+{check_one:<{width}}  # one exercise
+{report:<{width}}  # figures, numbers and answers without code, as a page and as a PDF
 ```
 
 ## Hand in
@@ -230,6 +230,8 @@ def _pyproject(root: Path) -> str:
 def _readme(root: Path, assignments: Sequence[Assignment], constraints: bool) -> str:
     project = _project(root)
     one = len(assignments) == 1
+    short, exercise = assignments[0].name.split("_")[0], next(iter(assignments[0].exercises))
+    check_one = f"course check {short} {exercise}"
     return README.format(
         title=assignments[0].title if one else "Assignments",
         description=f"This is {'an assignment' if one else 'a set of assignments'} of the course {project['name']}",
@@ -237,8 +239,11 @@ def _readme(root: Path, assignments: Sequence[Assignment], constraints: bool) ->
         constraints=" -c constraints.txt" if constraints else "",
         data="".join(f"{line}\n" for line in dict.fromkeys(filter(None, map(_data_line, assignments)))),
         opening="\n".join(f"jupyter lab assignments/{a.name}/{a.name}.ipynb" for a in assignments),
-        short=assignments[0].name.split("_")[0],
-        exercise=next(iter(assignments[0].exercises)),
+        short=short,
+        check=f"course check {short}",
+        check_one=check_one,
+        report=f"course report {short}",
+        width=len(check_one),
     )
 
 
