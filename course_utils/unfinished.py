@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from course_utils.checking.display import headline
+from course_utils.checking.display import headline, untouched
 from course_utils.checking.fresh_process import Checked
-from course_utils.checking.verdict import ExerciseResult
 from course_utils.handed_out import CHECKS, outputs_of, role_of, source_of
 
 ANSWER_STUB = "YOUR ANSWER HERE"
@@ -28,16 +27,12 @@ def unfinished(checked: Checked, folder: Path) -> list[str]:
         The folder of the notebook, whose modules are not handed in.
     """
     open_ones = [r for r in checked.results if not all(c.passed for c in r.criteria)]
-    empty = [r.exercise.name for r in open_ones if _is_empty(r)]
+    empty = [r.exercise.name for r in open_ones if untouched(r)]
     sentences = [f"Nothing is written yet in {', '.join(empty)}."] if empty else []
-    sentences += [headline(r) for r in open_ones if not _is_empty(r)]
+    sentences += [headline(r) for r in open_ones if not untouched(r)]
     sentences += [f"The cell {name} {error}." for name, error in checked.cell_errors.items() if " " not in name]
     sentences += unanswered(checked.cells) + without_output(checked.cells)
     return sentences + _modules(checked.cells, folder)
-
-
-def _is_empty(result: ExerciseResult) -> bool:
-    return {c.unmet.kind for c in result.criteria if c.unmet} <= {"nothing written", "withheld"}
 
 
 def unanswered(cells: Sequence[dict[str, Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from course_utils.checking.unmet import Comparison
 from course_utils.checking.verdict import CriterionResult, ExerciseResult
 
 AGAIN = "The same as above."
+PYTORCHS_SOURCE = re.compile(r" \(Triggered internally at [^)]*\)?")  # says nothing of the student's code
 MAX_CELLS = 16  # rows and columns of a difference picture; more are cut out around the worst entry
 
 # Text takes the colour of the notebook's theme, or of what is around it where a theme has no `--jp` variables (classic
@@ -73,18 +75,26 @@ def headline(result: ExerciseResult) -> str:
     kinds = {c.unmet.kind for c in result.criteria if c.unmet}
     if not kinds:
         return f"{name}: all {len(result.criteria)} criteria are met."
-    if kinds <= {"nothing written", "withheld"}:
+    if untouched(result):
         return f"{name}: nothing is written yet."
+    if kinds <= {"nothing written", "withheld"}:
+        return f"{name}: the result is None. Does the function end with `return`?"
     if "not defined" in kinds:
         return f"{name} is not defined yet: run its cell first."
     met = sum(c.passed for c in result.criteria)
     return f"{name}: {met} of {len(result.criteria)} criteria are met."
 
 
+def untouched(result: ExerciseResult) -> bool:
+    """Whether the exercise still raises the hand-out's exception; a function that returns None has a cause to tell."""
+    unmet = [c.unmet for c in result.criteria if c.unmet]
+    return bool(unmet) and all(u.kind == "withheld" or (u.kind == "nothing written" and not u.causes) for u in unmet)
+
+
 def exercise_html(result: ExerciseResult) -> str:
     """The table of one exercise; every text is escaped."""
-    again = repeated(result)
-    rows = "".join(_row(c, c.criterion.name in again) for c in result.criteria)
+    again, remarks = repeated(result), new_remarks(result)
+    rows = "".join(_row(c, remarks[c.criterion.name], c.criterion.name in again) for c in result.criteria)
     advice = f'<div class="cause">{html.escape(result.advice)}</div>' if result.advice else ""
     return (
         f'<div class="course-check"><strong>{html.escape(headline(result))}</strong>'
@@ -106,7 +116,18 @@ def repeated(result: ExerciseResult) -> set[str]:
     return again
 
 
-def _row(result: CriterionResult, again: bool = False) -> str:
+def new_remarks(result: ExerciseResult) -> dict[str, list[str]]:
+    """What the function warned of, for each criterion by its name: at most three, and none that stands above."""
+    seen: set[str] = set()
+    shown = {}
+    for c in result.criteria:
+        own = dict.fromkeys(PYTORCHS_SOURCE.sub("", remark) for remark in c.remarks)
+        shown[c.criterion.name] = [remark for remark in own if remark not in seen][:3]
+        seen.update(own)
+    return shown
+
+
+def _row(result: CriterionResult, remarks: list[str], again: bool) -> str:
     criterion = result.criterion
     mark, css = ("✓ met", "yes") if result.passed else verdict(result)
     text = html.escape(criterion.title)
@@ -119,7 +140,7 @@ def _row(result: CriterionResult, again: bool = False) -> str:
         )
         if result.unmet.comparison is not None:
             text += picture(result.unmet.comparison)
-    text += "".join(f'<div class="remark">Your function warned: {html.escape(r)}</div>' for r in result.remarks[:3])
+    text += "".join(f'<div class="remark">Your function warned: {html.escape(r)}</div>' for r in remarks)
     points = f"{criterion.points if result.passed else 0:g} / {criterion.points:g}"
     return f'<tr><td class="verdict {css}">{mark}</td><td>{text}</td><td class=num>{points}</td></tr>'
 
@@ -141,7 +162,7 @@ def verdict(result: CriterionResult) -> tuple[str, str]:
 def _text(result: ExerciseResult) -> str:
     lines = [f"{headline(result)} {result.score:g} of {result.max_score:g} points."]
     lines += [f"  {result.advice}"] if result.advice else []
-    again = repeated(result)
+    again, remarks = repeated(result), new_remarks(result)
     for c in result.criteria:
         mark = "✓ met" if c.passed else verdict(c)[0]
         lines.append(f"  {mark:<13} {c.criterion.points:>4g}  {c.criterion.title}")
@@ -150,7 +171,7 @@ def _text(result: ExerciseResult) -> str:
         elif c.unmet is not None:
             lines.append(f"{'':20}{c.unmet.message}")
             lines += [f"{'':20}Likely cause: {cause}" for cause in c.unmet.causes[:2]]
-        lines += [f"{'':20}Your function warned: {r}" for r in c.remarks[:3]]
+        lines += [f"{'':20}Your function warned: {r}" for r in remarks[c.criterion.name]]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from course_utils.checking.display import AGAIN, headline, repeated, verdict
+from course_utils.checking.display import AGAIN, headline, new_remarks, repeated, verdict
 from course_utils.checking.verdict import CriterionResult, ExerciseResult
 
 COLOURS = {"yes": "green", "no": "red", "wait": "yellow"}
@@ -42,14 +42,15 @@ def results_table(results: Sequence[ExerciseResult], *, brief: bool) -> Renderab
         title = Text(name, "bold")
         title.append(f"\n{result.advice}" if result.advice else "", "not bold")
         table.add_row("", title, Text(points, "bold"))
-        again = repeated(result)
+        again, remarks = repeated(result), new_remarks(result)
         for number, criterion in enumerate(result.criteria, start=1):
             last = number == len(result.criteria)
-            table.add_row(*_row(criterion, criterion.criterion.name in again), end_section=last)
+            name = criterion.criterion.name
+            table.add_row(*_row(criterion, remarks[name], name in again), end_section=last)
     return table
 
 
-def _row(result: CriterionResult, again: bool) -> tuple[Text, Text, str]:
+def _row(result: CriterionResult, remarks: Sequence[str], again: bool) -> tuple[Text, Text, str]:
     """A criterion's row; a message that stood in the table above is not said `again` in full."""
     mark, kind = ("✓ met", "yes") if result.passed else verdict(result)
     lines = Text(result.criterion.title)
@@ -61,7 +62,7 @@ def _row(result: CriterionResult, again: bool) -> tuple[Text, Text, str]:
         for cause in why.causes[:2]:
             lines.append("\nLikely cause: ", "italic")
             lines.append(cause)
-    for remark in result.remarks[:3]:
+    for remark in remarks:
         lines.append(f"\nYour function warned: {remark}", "dim")
     points = f"{result.criterion.points if result.passed else 0:g} / {result.criterion.points:g}"
     return Text(mark, COLOURS[kind]), lines, points

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import html.parser
+import io
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
+from rich.console import Console
 
 from course_utils.checking import CriterionResult, Exercise, ExerciseResult, Unmet
-from course_utils.checking.display import MAX_CELLS, CheckReport, exercise_html, headline, picture
+from course_utils.checking.display import MAX_CELLS, CheckReport, exercise_html, headline, picture, untouched
+from course_utils.checking.terminal import results_table
 from course_utils.checking.unmet import Comparison
 
 EVIL = "<script>alert('x')</script> & \"quotes\" <img src=x onerror=alert(1)>"
@@ -84,6 +87,21 @@ def test_a_report_shows_itself_as_html_and_as_text() -> None:
 )
 def test_headline(kinds: tuple[str | None, ...], says: str) -> None:
     assert says in headline(result(*(Unmet("x", k) if k else None for k in kinds)))
+
+
+def test_a_missing_return_is_not_called_an_empty_exercise() -> None:
+    """All that is seen of it in a table of all exercises, where each has one line, is the headline."""
+    missing = result(Unmet("The result is None.", "nothing written", ["It ends without `return`."]))
+    assert "the result is None" in headline(missing) and not untouched(missing)
+    assert untouched(result(Unmet("x", "nothing written"), Unmet("x", "withheld"))) and not untouched(result(None))
+
+
+def test_a_warning_is_shown_once_and_without_pytorchs_source() -> None:
+    warned = result(None, None, remarks=("UserWarning: careful (Triggered internally at /a/b.cpp:7.)", "again"))
+    table = io.StringIO()
+    Console(file=table, width=200).print(results_table([warned], brief=False))
+    for shown in (exercise_html(warned), repr(CheckReport([warned])), table.getvalue()):
+        assert shown.count("careful") == shown.count("again") == 1 and "Triggered" not in shown
 
 
 @pytest.mark.parametrize(
