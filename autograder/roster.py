@@ -20,6 +20,7 @@ from autograder.gradebook import open_gradebook
 
 STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")  # an id that may name a folder
 ROSTER = "roster.csv"  # in the course folder
+NO_TAGS = str.maketrans("<>", "‹›")
 # Moodle's grading worksheet in English: "Friday, 20 November 2026, 9:04 PM" and "20/11/26, 21:04"
 MOODLE_TIMES = ("%A, %d %B %Y, %I:%M %p", "%A, %d %B %Y, %H:%M", "%d %B %Y, %I:%M %p", "%d/%m/%y, %H:%M")
 
@@ -184,7 +185,11 @@ def kept_roster(course: Course, given: Path | None, zone: ZoneInfo) -> Roster | 
 
 
 def _first_and_last(name: str) -> tuple[str | None, str | None]:
-    """First and last names of "Anna Berg" or "Berg, Anna", as nbgrader keeps them."""
+    """First and last names of "Anna Berg" or "Berg, Anna", as nbgrader keeps them.
+
+    Students may choose how Canvas names them, and formgrader would take a tag in a name for one of its page's.
+    """
+    name = name.translate(NO_TAGS)
     last, comma, first = name.partition(",")
     if not comma:
         first, _, last = name.strip().rpartition(" ")

@@ -152,7 +152,7 @@ def test_a_given_roster_is_kept_and_told_to_the_gradebook(tiny_root: Path, tmp_p
     course = create_course(tmp_path / "course", [load_assignment(NAME, tiny_root)])
     assert kept_roster(course, None, ZoneInfo("UTC")) is None
     given = tmp_path / "mine.csv"
-    given.write_text('student,name,email\nanna,"Andersson, Anna",a@kth.se\nben,Ben van Öberg,\ncleo,,\n')
+    given.write_text('student,name,email\nanna,"Andersson, Anna",a@kth.se\nben,Ben van Öberg,\ncleo,Cleo <b>,\n')
     for _ in range(2):
         made = kept_roster(course, given, ZoneInfo("UTC"))
         assert made is not None and len(made) == 3
@@ -163,7 +163,7 @@ def test_a_given_roster_is_kept_and_told_to_the_gradebook(tiny_root: Path, tmp_p
     assert told == {
         "anna": ("Anna", "Andersson", "a@kth.se"),
         "ben": ("Ben van", "Öberg", None),
-        "cleo": (None, None, None),
+        "cleo": ("Cleo", "‹b›", None),
     }
 
 

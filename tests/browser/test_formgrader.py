@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from formgrader_page import open_submission, type_score
@@ -16,11 +17,13 @@ from autograder.assignment import load_assignment
 from autograder.collect import collect
 from autograder.course import Course, create_course
 from autograder.gradebook import open_gradebook
+from autograder.roster import kept_roster
 from autograder.simulated_class import simulated_class
 
 NAME, EXERCISE, QUESTION = "a1_linear_classifiers", "softmax", "scores_gradient"
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
+ACTING = 'Berg<script>window.acted = 1</script>, Anna<img src="x" onerror="window.acted = 1">'  # a name in Canvas
 
 
 def grade(course: Course, *options: str) -> None:
@@ -41,6 +44,9 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
     for name, student in (("anna", students[0]), ("ben", students[9])):
         (folder / f"{name}.ipynb").write_bytes(student.notebook)
     assert collect([folder], NAME, made.folder).students == ["anna", "ben"]
+    roster = made.folder / "given.csv"
+    roster.write_text(f'student,name\nanna,"{ACTING.replace(chr(34), 2 * chr(34))}"\nben,Ben Berg\n')
+    kept_roster(made, roster, ZoneInfo("UTC"))
     grade(made)
     return made
 
@@ -67,6 +73,19 @@ def marks(course: Course, cell: str) -> tuple[str, float | None, float | None, f
     with open_gradebook(course.db_url, course.course_id) as gradebook:
         grade = gradebook.find_grade(cell, NAME, NAME, "anna")
         return grade.notebook.id, grade.auto_score, grade.manual_score, gradebook.find_submission(NAME, "anna").score
+
+
+def test_a_name_with_a_tag_in_it_is_a_name(course: Course, formgrader: str, page: Page) -> None:
+    notebook = marks(course, f"check-{EXERCISE}")[0]
+    open_submission(page, formgrader, notebook)
+    name = page.locator("a.name-shown")
+    expect(name).to_contain_text("Berg")
+    expect(name).to_contain_text("onerror")
+    for place in ("manage_students", f"gradebook/{NAME}/{NAME}", f"manage_submissions/{NAME}"):
+        assert not page.evaluate("window.acted")
+        page.goto(f"{formgrader}/formgrader/{place}")
+        page.wait_for_selector("tbody tr td")
+    assert not page.evaluate("window.acted")
 
 
 def test_a_persons_marks_count_and_stand(course: Course, formgrader: str, page: Page) -> None:
