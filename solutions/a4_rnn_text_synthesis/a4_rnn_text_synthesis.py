@@ -71,8 +71,8 @@
 # **Everything else you may call**, because you have earned it in Assignment 1 or because it is not what is asked for:
 # softmax, `log_softmax`, `logsumexp`, `F.cross_entropy`, `F.one_hot`, `torch.sigmoid`, `torch.multinomial`, the other
 # layers of `torch.nn` (`nn.Module`, `nn.CrossEntropyLoss`, `nn.Softmax`, `nn.Linear` …), loops and NumPy. The exercises
-# from `CharLSTM` on may use more, and say what. The checks refuse by name what grading refuses; what hides a call is
-# seen by grading alone, which reads all of your code.
+# from `CharLSTM` on may use more, and say what. The checks here refuse what they see called by its name. Grading reads
+# all of your code, and also sees what hides a call.
 #
 # **Letters.** There are fewer letters than things. From Section 5 on $\mathbf{c}$, $\mathbf{g}$ and $\mathbf{z}$ stand
 # for parts of a gated cell, in Section 6 $N$ is a number of streams, and in Section 7 $K$ and $V$ are keys and values.
@@ -1048,8 +1048,8 @@ check("smooth_loss")
 # - First the temperature, then the nucleus, on the probabilities that the temperature has made.
 # - `temperature=0` means the index of the largest logit. Nothing can be divided by 0: treat it apart. `1e-30` means the
 #   same in effect, and *is* divided by. Subtract the maximum of the logits first, then divide: the largest stays $0 /
-#   \tau = 0$, the others go towards $-\infty$, however small $\tau$ is. The other way round, $s / \tau$ may leave the
-#   range of `float32`, which ends at $3.4 \cdot 10^{38}$, and $\infty - \infty$ is `nan`.
+#   \tau = 0$, and the others go towards $-\infty$. The other way round, $s / \tau$ may overflow to $\infty$, and $\infty -
+#   \infty$ is `nan`.
 # - The nucleus is the **smallest** set of likeliest characters whose probabilities sum to `top_p` or more. The
 #   character with which the sum crosses `top_p` belongs to it. It is never empty: `top_p=0` keeps the likeliest one.
 #   `top_p=1` keeps all, also those of probability $10^{-9}$. (Where a sum equals `top_p` up to rounding, or two
@@ -1700,9 +1700,8 @@ with course_style():
 # $$
 #
 # ($\mathbf{z}$ is a gate here.) Where $\mathbf{z}$ is near 1 the old state passes by as it is: the direct way of the
-# LSTM's cell, with $\mathbf{z}$ in the place of the forget gate. One gate less decides both what is kept and what is
-# let in, and there is no second state: a quarter fewer parameters and less work in each step, for nearly the same
-# memory.
+# LSTM's cell, with $\mathbf{z}$ in the place of the forget gate. This one gate decides both what is kept and what is let
+# in, and there is no second state: a quarter fewer parameters and less work in each step, for nearly the same memory.
 #
 # ### Exercise `gru_step`
 #
@@ -1792,7 +1791,7 @@ with course_style():
     ax.legend()
 
 # %% [markdown]
-# The GRU with closed gates ($\sigma(0) = \frac12$) mixes half of a new content into its state at every step, and
+# The GRU whose gates stand half open ($\sigma(0) = \frac12$) keeps only half of its old state at every step, and
 # forgets faster than the vanilla RNN. With the update gate open a third of the difference is left after a hundred
 # steps. As with the LSTM, the architecture only *offers* the direct way; what is kept, and for how long, is for the
 # biases and weights of the gates to say, and those are learnt.
@@ -1909,8 +1908,8 @@ check("train_truncated")
 # - Take $\ln p$ from the logits (`F.cross_entropy`, `log_softmax`): a $p$ that was rounded to 0 cannot be repaired.
 # - Return a Python float. No gradients are needed.
 # - The model is left as it was, also in the mode in which it came, and gradients are recorded again afterwards:
-#   `with torch.no_grad():` sees to that. (None of ours has dropout, so `eval()` is not needed. Who calls it, because
-#   one should, asks whether there is one, and puts the mode back: `model.train(was_training)`.)
+#   `with torch.no_grad():` sees to that. (None of ours has dropout, so `eval()` is not needed. If you call it all the
+#   same: a callable need not have it, and the mode is put back by `model.train(was_training)`.)
 #
 # **By hand first.** A model that always gives the right character probability ½ has perplexity 2.
 
