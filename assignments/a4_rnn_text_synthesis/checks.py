@@ -8,8 +8,9 @@ uses these criteria with other random inputs, and adds more: other sizes, extrem
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -36,6 +37,8 @@ from course_utils.checking import (
 )
 
 Params = dict[str, Tensor]
+Slips = dict[str, Tensor]
+"""What usual slips give, each under the sentence that explains it; computed only where something differs."""
 Leaves = list[tuple[Form, Any]]
 
 
@@ -189,7 +192,7 @@ def entry(result: Any, key: str, shape: Sequence[int], name: str) -> Tensor:
     if not isinstance(result, dict):
         raise Unmet(f"Expected {name} as a dict with keys such as {key!r}.", "type")
     if key not in result:
-        raise Unmet(f"{name[0].upper()}{name[1:]} has no {key!r}.", "type", ["The keys are those of the argument."])
+        raise Unmet(f"There is no {key!r} in {name}.", "type", ["The keys are those of the argument."])
     return finite(result[key], *shape, name=f"{name}[{key!r}]")
 
 
@@ -213,7 +216,7 @@ def raises(call: Callable[[], Any], exception: str, what: str, *, names: Sequenc
         if raised.exception != exception:
             raise Unmet(f"Expected {exception} for {what}. {raised.message}", "exception") from None
         if names and not any(name in raised.message.split(": ", 1)[-1].split("`: ")[-1] for name in names):
-            raise Unmet(f"The {exception} for {what} does not name it: {raised.message}", "exception") from None
+            raise Unmet(f"The {exception} for {what}, does not name it: {raised.message}", "exception") from None
         return
     raise Unmet(
         f"Expected {exception} for {what}, but a result came back: {str(result)[:60]!r}.",
@@ -691,6 +694,45 @@ def expected_loss(student: Student, p: Problem, got: Tensor) -> Tensor:
     return F.cross_entropy(F.linear(own_states(student, p), p.params["V"].T, p.params["c"]), p.targets)
 
 
+def first_state_slips(p: Problem) -> Slips:
+    a = p.params["U"][p.inputs[0]]
+    return {"The tanh is missing.": a, "The sigmoid stands where tanh is meant.": torch.sigmoid(a)}
+
+
+def last_state_slips(p: Problem) -> Slips:
+    W, H = p.params["W"], states_of(p.params, p.inputs, p.h0)
+    return {
+        "Every step starts from h0: the state of the step before is not carried on.": states_of(
+            p.with_params(W=0 * W).params, p.inputs, p.h0
+        )[-1],
+        "W is transposed: the state is a row, h W.": states_of(p.with_params(W=W.T).params, p.inputs, p.h0)[-1],
+        "This is the state before the last step.": H[-2],
+    }
+
+
+def loss_slips(p: Problem) -> Slips:
+    """From a state of zeros, with b = c = 0."""
+    V, W, H = p.params["V"], p.params["W"], states_of(p.params, p.inputs, p.h0)
+    before = torch.cat([p.h0[None], H[:-1]])
+    slips = {
+        "The softmax is taken twice: `F.cross_entropy` takes logits.": F.cross_entropy((H @ V).softmax(1), p.targets),
+        "The logits are made from the states before the steps; they are h_t V with the new h_t.": F.cross_entropy(
+            before @ V, p.targets
+        ),
+        "The logarithm has base 2; the loss is in nats.": F.cross_entropy(H @ V, p.targets) / math.log(2),
+    }
+    if p.T > 1:
+        alone, turned = (states_of(p.with_params(W=other).params, p.inputs, p.h0) @ V for other in (0 * W, W.T))
+        slips |= {
+            "Only the last step's loss counts.": F.cross_entropy(H[-1:] @ V, p.targets[-1:]),
+            "Every step starts from h0: the state of the step before is not carried on.": F.cross_entropy(
+                alone, p.targets
+            ),
+            "W is transposed: the state is a row, h W.": F.cross_entropy(turned, p.targets),
+        }
+    return slips
+
+
 @rnn_forward.criterion(points=1)
 def state_after_one_step(student: Student, draw: Draw) -> None:
     """One step: h = tanh(x U), from a state of zeros (b = 0 here)."""
@@ -698,7 +740,9 @@ def state_after_one_step(student: Student, draw: Draw) -> None:
         p = problem(draw, 1, bias=False, h0=False)
         _, h_last, _ = forward(student, p)
         expect(last_of(h_last, p), "h_last").close_to(
-            states_of(p.params, p.inputs, p.h0)[-1], because="tanh of a row of U"
+            states_of(p.params, p.inputs, p.h0)[-1],
+            because="tanh of a row of U",
+            slips=partial(first_state_slips, p),
         )
 
 
@@ -708,7 +752,7 @@ def state_after_many_steps(student: Student, draw: Draw) -> None:
     for T in (2, None):
         p = problem(draw, T, bias=False, h0=False)
         h_last = last_state(student, p)
-        expect(h_last, "h_last").close_to(expected_state(student, p, h_last))
+        expect(h_last, "h_last").close_to(expected_state(student, p, h_last), slips=partial(last_state_slips, p))
 
 
 @rnn_forward.criterion(points=0.5)
@@ -717,9 +761,15 @@ def initial_state_counts(student: Student, draw: Draw) -> None:
     p = problem(draw, 1, bias=False)
     p = p.with_params(W=p.params["W"] + p.params["W"].T)
     expected = loss_and_state(student, replace(p.with_params(U=p.params["U"] + p.h0 @ p.params["W"]), h0=0 * p.h0))
-    differs(expected[1], loss_and_state(student, replace(p, h0=0 * p.h0))[1], "h_last is the same whatever U is")
-    for name, got, right in zip(("the loss", "h_last"), loss_and_state(student, p), expected, strict=True):
-        expect(got, name).close_to(right, because="that of a state of zeros with h0 W added to every row of U")
+    from_zeros = loss_and_state(student, replace(p, h0=0 * p.h0))
+    differs(expected[1], from_zeros[1], "h_last is the same whatever U is")
+    results = zip(("the loss", "h_last"), loss_and_state(student, p), expected, from_zeros, strict=True)
+    for name, got, right, wrong in results:
+        expect(got, name).close_to(
+            right,
+            because="that of a state of zeros with h0 W added to every row of U",
+            slips=lambda wrong=wrong: {"h0 is not used: the first step starts from zeros.": wrong},
+        )
 
 
 @rnn_forward.criterion(points=0.5)
@@ -739,7 +789,9 @@ def loss_of_one_step(student: Student, draw: Draw) -> None:
     for _ in range(2):
         p = problem(draw, 1, bias=False, h0=False)
         loss = scalar(forward(student, p)[0])
-        expect(loss, "the loss").close_to(expected_loss(student, p, loss))
+        expect(loss, "the loss").close_to(
+            expected_loss(student, p, loss), sizes={"K": p.K}, slips=partial(loss_slips, p)
+        )
 
 
 @rnn_forward.criterion(points=1)
@@ -749,7 +801,8 @@ def loss_of_many_steps(student: Student, draw: Draw) -> None:
         p = problem(draw, T, bias=False, h0=False)
         loss = scalar(forward(student, p)[0])
         expected = expected_loss(student, p, loss)
-        expect(apart_from_factor(loss, expected, 1 / p.T, name="the loss"), "the loss").close_to(expected)
+        loss = apart_from_factor(loss, expected, 1 / p.T, name="the loss")
+        expect(loss, "the loss").close_to(expected, slips=partial(loss_slips, p))
 
 
 @rnn_forward.criterion(points=0.5)
@@ -863,7 +916,9 @@ class Passes:
             key
         ]
 
-    def check(self, *keys: str, as_of_V: bool = True, rtol: float | None = None) -> None:
+    def check(
+        self, *keys: str, as_of_V: bool = True, rtol: float | None = None, slips: Callable[[], Slips] = dict
+    ) -> None:
         """The gradients of these parameters are right (as a mean or as a sum).
 
         With `as_of_V` they may also be those that follow from what V's tells of the gradients of the logits.
@@ -874,7 +929,9 @@ class Passes:
             got = apart_from_factor(self.got(key), expected, *factors, name=name)
             try:
                 atol = rtol and rtol * float(expected.abs().max())
-                expect(got, name).close_to(expected, because="autograd's result", sizes={"T": T}, rtol=rtol, atol=atol)
+                expect(got, name).close_to(
+                    expected, because="autograd's result", sizes={"T": T}, rtol=rtol, atol=atol, slips=slips
+                )
             except Unmet:
                 own_logits = self.from_own_logits(key) if as_of_V else None
                 if own_logits is not None and bool(
@@ -888,26 +945,85 @@ class Passes:
                 ):
                     raise
 
-    def check_outer(self, key: str, column: Tensor, because: str) -> None:
-        """The gradient of U or W is an outer product with that of b: with the student's own, or with the right one."""
+    def check_outer(self, key: str, column: Tensor, because: str, wrong: Mapping[str, Tensor] | None = None) -> None:
+        """The gradient of U or W is an outer product with that of b: with the student's own, or with the right one.
+
+        `wrong` has columns that usual slips put in the place of the right one.
+        """
         got, b = self.got(key), self.expected["b"]
         expected = torch.outer(column, b)
         if bool((got - expected).norm() <= 1e-6 * expected.norm()):
             return
         b = self.got("b")
         expect(b).all(bool((b != 0).any()), "the gradient of b is 0")
-        expect(got, f"gradients[{key!r}]").close_to(torch.outer(column, b), because=because)
+        expect(got, f"gradients[{key!r}]").close_to(
+            torch.outer(column, b),
+            because=because,
+            slips=lambda: {text: torch.outer(other, b) for text, other in (wrong or {}).items()},
+        )
 
     def _loss(self, key: str, step: Tensor) -> Tensor:
         p = self.problem
         return scalar(forward(self.student, p.with_params(**{key: p.params[key] + step}))[0]).double()
 
 
+def deltas_of(p: Problem) -> Tensor:
+    """The gradient of the loss with respect to what is added to x_t U at every step, (T, m)."""
+    rows = p.params["U"][p.inputs].detach().requires_grad_()
+    h, states = p.h0, []
+    for row in rows:
+        h = torch.tanh(row + h @ p.params["W"] + p.params["b"])
+        states.append(h)
+    loss = F.cross_entropy(torch.stack(states) @ p.params["V"] + p.params["c"], p.targets)
+    return torch.autograd.grad(loss, rows)[0]
+
+
+def V_slips(p: Problem) -> Slips:
+    H = states_of(p.params, p.inputs, p.h0)
+    logits, Y = H @ p.params["V"] + p.params["c"], F.one_hot(p.targets, p.K)
+    P, before = logits.softmax(1), torch.cat([p.h0[None], H[:-1]])
+    return {
+        "V met the state after the step, h_t; this is h_{t−1}.": before.T @ (P - Y) / p.T,
+        "y is not subtracted: the gradient of the logits is p − y.": H.T @ P / p.T,
+        "y is added: the gradient of the logits is p − y.": H.T @ (P + Y) / p.T,
+        "The softmax is over the steps; it is over the K characters.": H.T @ (logits.softmax(0) - Y) / p.T,
+        "1 is subtracted in the target columns of every step; it is one entry of each row.": H.T
+        @ (P - Y.amax(0))
+        / p.T,
+    }
+
+
+def one_step_slips(p: Problem) -> Slips:
+    h = states_of(p.params, p.inputs, p.h0)[0]
+    back = (torch.softmax(h @ p.params["V"] + p.params["c"], 0) - F.one_hot(p.targets[0], p.K)) @ p.params["V"].T
+    return {
+        "The slope of the tanh is missing.": back,
+        "The slope of the tanh is 1 − h², not 1 − h.": back * (1 - h),
+        "The slope of the tanh is taken at the state before the step.": back * (1 - p.h0**2),
+    }
+
+
+def W_slips(p: Problem) -> Slips:
+    after = states_of(p.params, p.inputs, p.h0)
+    return {"W met the state before the step, h_{t−1}; this is h_t.": after.T @ deltas_of(p)}
+
+
+def U_slips(p: Problem) -> Slips:
+    deltas, kept = deltas_of(p), torch.zeros_like(p.params["U"])
+    for index, delta in zip(p.inputs.tolist(), deltas, strict=True):
+        kept[index] = delta
+    return {
+        "Of a character that comes again only one step is kept: `grad_U[inputs] += Delta` does not add; "
+        "`index_add_` does.": kept
+    }
+
+
 @rnn_backward.criterion(points=1)
 def gradient_of_V(student: Student, draw: Draw) -> None:
     """The gradient of V sums over all steps: Σ h_tᵀ (p_t − y_t) / T (as a mean or as a sum)."""
     for T in (None, 1):
-        Passes(student, problem(draw, T)).check("V", as_of_V=False)
+        p = problem(draw, T)
+        Passes(student, p).check("V", as_of_V=False, slips=partial(V_slips, p))
 
 
 @rnn_backward.criterion(points=0.5)
@@ -921,7 +1037,8 @@ def gradient_of_c(student: Student, draw: Draw) -> None:
 def one_step_back(student: Student, draw: Draw) -> None:
     """Back through V and tanh in one step: the gradient of b for T = 1 (with the p − y that V's has)."""
     for _ in range(2):
-        Passes(student, problem(draw, 1)).check("b")
+        p = problem(draw, 1)
+        Passes(student, p).check("b", slips=partial(one_step_slips, p))
 
 
 @rnn_backward.criterion(points=0.5)
@@ -935,8 +1052,12 @@ def inputs_of_one_step(student: Student, draw: Draw) -> None:
 @rnn_backward.criterion(points=1)
 def initial_state_in_the_gradient_of_W(student: Student, draw: Draw) -> None:
     """For T = 1 the gradient of W is h0ᵀ times that of b: W met the state before the step, and h0 is not zero."""
-    passes = Passes(student, problem(draw, 1))
-    passes.check_outer("W", passes.problem.h0, "h0ᵀ times your gradient of b")
+    p = problem(draw, 1)
+    wrong = {
+        "W met the state before the step, h_{t−1}; this is h_t.": states_of(p.params, p.inputs, p.h0)[0],
+        "The state before the first step is taken for zeros; it is h0.": 0 * p.h0,
+    }
+    Passes(student, p).check_outer("W", p.h0, "h0ᵀ times your gradient of b", wrong)
 
 
 def ways_through_two_steps(p: Problem, got: Tensor) -> list[str]:
@@ -944,7 +1065,8 @@ def ways_through_two_steps(p: Problem, got: Tensor) -> list[str]:
     H = states_of(p.params, p.inputs, p.h0)
     G = torch.softmax(H @ p.params["V"] + p.params["c"], 1) - F.one_hot(p.targets, p.K)
     slope, W = 1 - H**2, p.params["W"]
-    first, second = (G @ p.params["V"].T) * slope  # what each step has from its own loss
+    own = G @ p.params["V"].T
+    first, second = own * slope  # what each step has from its own loss
     candidates = {
         "Nothing comes back from the second step to the first.": first + second,
         "W stands where Wᵀ is meant, on the way from the second step to the first.": first
@@ -953,6 +1075,10 @@ def ways_through_two_steps(p: Problem, got: Tensor) -> list[str]:
         "What comes from the second step is added after the slope of the tanh; it has to go through it too.": first
         + second @ W.T
         + second,
+        "What comes from the second step has not been through the slope of its own tanh.": first
+        + own[1] @ W.T * slope[0]
+        + second,
+        "Only the last step counts; every step adds its part.": second,
         "The steps are gone through forwards; what a step needs comes from the one after it.": first
         + first @ W.T * slope[1]
         + second,
@@ -981,14 +1107,16 @@ def b_through_time(student: Student, draw: Draw) -> None:
 def W_through_time(student: Student, draw: Draw) -> None:
     """The gradient of W over many steps (from zeros here, and with states so small that the slopes of tanh are 1)."""
     for T in (2, draw.integer(5, 9)):
-        Passes(student, problem(draw, T, shape=(6, 10), h0=False).gentle()).check("W", rtol=2e-3)
+        p = problem(draw, T, shape=(6, 10), h0=False).gentle()
+        Passes(student, p).check("W", rtol=2e-3, slips=partial(W_slips, p))
 
 
 @rnn_backward.criterion(points=1.5)
 def U_through_time(student: Student, draw: Draw) -> None:
     """The gradient of U over many steps, in which characters come again (states are small here, slopes 1)."""
-    for T in (2, 9):
-        Passes(student, problem(draw, T, shape=(5, 10)).gentle()).check("U", rtol=2e-3)
+    for T in (9, 2):  # with many steps first: there more causes can be told apart
+        p = problem(draw, T, shape=(5, 10)).gentle()
+        Passes(student, p).check("U", rtol=2e-3, slips=partial(U_slips, p))
 
 
 @rnn_backward.criterion(points=0.5, contract=True, name="mean_over_time")
@@ -1106,7 +1234,7 @@ def every_gradient_is_clipped(student: Student, draw: Draw) -> None:
         largest = entry(result, name, grad.shape, "the result").abs().max()
         expect(largest).all(bool(largest <= 1.5 + 1e-9), f"the gradient of {name} has entries beyond ±limit still")
     first = entry(result, "U", grads["U"].shape, "the result")
-    differs(first, first.flatten()[:1], "every entry is the same")
+    differs(first, first.flatten()[:1], "every entry of the gradient of U is the same, though their signs differ")
 
 
 add_contract(clip_gradients, lambda draw: (small_gradient_dict(draw), 1.0), [GRADIENTS])
@@ -1126,14 +1254,34 @@ def scaled(student: Student, grads: Params, max_norm: float) -> Params:
     return {name: entry(result, name, grad.shape, "the result") for name, grad in grads.items()}
 
 
+def other_factors(grads: Params, result: Params, max_norm: float) -> list[str]:
+    """Why the norm of all together is not max_norm, where a usual slip explains it."""
+    own, norm, before = [norm_of({"": g}) for g in grads.values()], norm_of(result), norm_of(grads)
+    if all(abs(norm_of({"": g}) - max_norm) <= 1e-5 * max_norm for g in result.values()):
+        return ["Every tensor is scaled by its own norm; there is one norm, of all of them together."]
+    factors = {
+        "The norms of the tensors are added. Add their squares, and take the root of the sum.": max_norm / sum(own),
+        "The root is missing: this divides by the square of the norm.": max_norm / before**2,
+        "The factor is upside down; it is max_norm / norm.": before / max_norm,
+        "The largest entry is taken for the norm.": max_norm / max(float(g.abs().max()) for g in grads.values()),
+        "The sum of the entries' sizes is taken for the norm.": max_norm
+        / sum(float(g.abs().sum()) for g in grads.values()),
+    }
+    return [text for text, factor in factors.items() if abs(norm - factor * before) <= 1e-5 * norm]
+
+
 @clip_by_norm.criterion(points=1)
 def norm_of_all_together(student: Student, draw: Draw) -> None:
     """Gradients that are too large are multiplied so that the norm of all of them together is max_norm."""
     for others in ({}, {"b_h": 9 * away_from_zero(draw, 4)}):  # the keys are whatever they are
         grads, max_norm = {**gradients_of_size(draw, 3.0), **others}, draw.number(1, 4)
-        norm, before = norm_of(scaled(student, grads, max_norm)), norm_of(grads)
-        text = f"the norm of all together was {before:.4g} and is {norm:.4g}; it should be max_norm = {max_norm:.4g}"
-        expect(grads).all(abs(norm - max_norm) <= 1e-5 * max_norm, text)
+        result = scaled(student, grads, max_norm)
+        norm, before = norm_of(result), norm_of(grads)
+        if abs(norm - max_norm) > 1e-5 * max_norm:
+            text = (
+                f"The norm of all together was {before:.6g} and is {norm:.6g}; it should be max_norm = {max_norm:.6g}."
+            )
+            raise Unmet(text, causes=other_factors(grads, result, max_norm))
 
 
 @clip_by_norm.criterion(points=1)
@@ -1144,7 +1292,12 @@ def one_factor_for_all(student: Student, draw: Draw) -> None:
     factor = result["U"][0, 0] / grads["U"][0, 0]
     expect(factor).all(bool(factor > 0), "the direction is not kept: the factor is not positive")
     for name, grad in grads.items():
-        expect(result[name], f"the gradient of {name}").close_to(factor * grad, because="the factor of U's first entry")
+        own = norm_of({name: result[name]}) / norm_of({name: grad}) * grad
+        expect(result[name], f"the gradient of {name}").close_to(
+            factor * grad,
+            because="the factor of U's first entry",
+            slips=lambda own=own: {"This tensor has a factor of its own; there is one for all of them.": own},
+        )
 
 
 @clip_by_norm.criterion(points=0.5)
@@ -1213,13 +1366,29 @@ class Steps:
         return found
 
 
+def first_step_slips(steps: Steps, grad: Tensor) -> Slips:
+    theta, lr, size = steps.theta, steps.lr, grad.abs()
+    return {
+        "The step is added; it is subtracted.": theta + lr * grad / size,
+        "The learning rate is missing.": theta - grad / size,
+        "The root of M is missing.": theta - lr * grad / size**2,
+        "This divides by the root of M as it was before; first add to M, then step.": theta - lr * grad / steps.eps,
+        "This is a step of plain gradient descent.": theta - lr * grad,
+        "Theta has not moved.": theta,
+        "The sizes of the gradients are added to M, not their squares.": theta - lr * grad / size**0.5,
+        "M is one number for the whole tensor; every entry has its own.": theta - lr * grad / grad.norm(),
+    }
+
+
 @adagrad_step.criterion(points=1)
 def first_step(student: Student, draw: Draw) -> None:
     """With state None, the first step is lr·g / (√g² + eps): its size is lr whatever that of the gradient."""
     steps = Steps(draw)
     for size in (1.0, 0.01):
         grads = [steps.gradient(size)]
-        expect(steps.student_thetas(student, grads)[0], "theta").close_to(steps.expected(grads)[0])
+        expect(steps.student_thetas(student, grads)[0], "theta").close_to(
+            steps.expected(grads)[0], slips=partial(first_step_slips, steps, grads[0])
+        )
 
 
 @adagrad_step.criterion(points=1.5)
@@ -1231,9 +1400,14 @@ def squares_add_up(student: Student, draw: Draw) -> None:
     expected = [b - a for a, b in pairwise([steps.theta, *steps.expected(grads)])]
     ratio = moved[0] / expected[0]  # a first step of another size or sign is the business of first_step
     ratio = ratio if bool((ratio - ratio.mean()).abs().max() <= 1e-3 * ratio.mean().abs()) else torch.ones_like(ratio)
+    alone = "Only the last gradient's square is in M; those of the steps before are lost."
     for k in range(1, 4):
         text = f"torch.optim.Adagrad's step {k + 1}"
-        expect(moved[k], f"what step {k + 1} adds to theta").close_to(ratio.mean() * expected[k], because=text)
+        expect(moved[k], f"what step {k + 1} adds to theta").close_to(
+            ratio.mean() * expected[k],
+            because=text,
+            slips=lambda k=k: {alone: -ratio.mean() * steps.lr * grads[k].sign()},
+        )
 
 
 @adagrad_step.criterion(points=0.5)
@@ -1242,11 +1416,17 @@ def eps_outside_the_root(student: Student, draw: Draw) -> None:
     steps = Steps(draw, eps=draw.number(0.2, 0.5))
     grads = [steps.gradient()]
     moved, expected = steps.student_thetas(student, grads)[0] - steps.theta, steps.expected(grads)[0] - steps.theta
+    eps, size = steps.eps, grads[0].abs()
     steps.eps = 1e-14
     plain = steps.student_thetas(student, grads)[0] - steps.theta, steps.expected(grads)[0] - steps.theta
     expect(plain[0]).all(bool((plain[0] != 0).all()), "an entry of theta stands still though its gradient is not 0")
     expect(moved / plain[0], "by how much eps shortens the step").close_to(
-        expected / plain[1], because="|g| / (|g| + eps)"
+        expected / plain[1],
+        because="|g| / (|g| + eps)",
+        slips=lambda: {
+            "eps is not used.": torch.ones_like(size),
+            "eps stands under the root.": size / (size**2 + eps) ** 0.5,
+        },
     )
 
 
@@ -1273,7 +1453,9 @@ def states_are_values(student: Student, draw: Draw) -> None:
     _, other_state = other.take(student, other.theta, 5 * third, None)
     other.take(student, other.theta, third, other_state)
     again, _ = steps.take(student, theta, second, state)
-    expect(again, "theta after a step from an earlier state").close_to(expected)
+    twice = theta - steps.lr * second / (first**2 + 2 * second**2).sqrt()
+    changed = "The state that came in was changed, as by `state += …`; make a new one: `state = state + …`."
+    expect(again, "theta after a step from an earlier state").close_to(expected, slips=lambda: {changed: twice})
 
 
 add_contract(
@@ -1350,6 +1532,7 @@ def expect_shares(drawn: Tensor, probs: Tensor, what: str) -> None:
     for k, p in enumerate(probs.tolist()):
         count = int((drawn == k).sum())
         text = f"{what}: index {k} has the probability {p:.3f} and came {count} times in {n}"
+        text += ", as one index came every time" if n > 1 and len(set(drawn.tolist())) == 1 else ""
         expect(drawn).all(plausible(count, n, p), text)
 
 
@@ -1744,13 +1927,15 @@ class Training:
         keep: bool = True,
         ahead: int = 1,
         adaptive: bool = True,
+        clipped: str = "value",
         updates: int | None = None,
         only: int | None = None,
     ) -> tuple[Params, list[Tensor], list[Tensor]]:
         """The parameters, and the loss and the state after each update, worked out here.
 
         As it should be: the last state of a chunk is carried, each pass starts from zeros (`reset`), the sums of
-        squares are kept from pass to pass, targets are one ahead, and all chunks are used (or the first `only`).
+        squares are kept from pass to pass, gradients are clipped by value, targets are one ahead, and all chunks are
+        used (or the first `only`).
         """
         params, zeros = dict(self.params), {k: torch.zeros_like(v) for k, v in self.params.items()}
         starts, sums = range(0, len(self.indices) - 1, self.T)[:only], zeros
@@ -1767,16 +1952,21 @@ class Training:
             grads = gradients_by_autograd(lambda q, x=inputs, y=targets, h=h: loss_of(q, x, y, h), params)
             states.append(within[-1])
             h = {"last": within[-1], "first": within[0], "none": torch.zeros_like(h)}[carry]
-            squares = {}
+            squares, share = {}, min(1.0, self.clip / norm_of(grads))
             for k, grad in grads.items():
-                g = torch.clamp(grad, -self.clip, self.clip)
+                g = {"value": torch.clamp(grad, -self.clip, self.clip), "norm": share * grad, "": grad}[clipped]
                 squares[k] = sums[k] + g * g
                 params[k] = params[k] - self.lr * (g / (torch.sqrt(squares[k]) + 1e-10) if adaptive else g)
             sums = squares
         return params, losses, states
 
-    def check(self, student: Student, why: str, *others: dict[str, Any]) -> None:
-        """The parameters are the expected ones, or what comes of a mistake that other criteria are about."""
+    def check(
+        self, student: Student, why: str, *others: dict[str, Any], slips: dict[str, dict[str, Any]] | None = None
+    ) -> None:
+        """The parameters are the expected ones, or what comes of a mistake that other criteria are about.
+
+        `slips` has the arguments of `expected` under the sentences that explain them.
+        """
         got = self.run(student)
         for other in others:
             wrong, _, _ = self.expected(**other)
@@ -1784,7 +1974,13 @@ class Training:
                 return
         for key, value in self.expected()[0].items():
             name = f"params[{key!r}] after {self.updates} updates"
-            expect(got[key], name).close_to(value, rtol=1e-4, atol=1e-4, because=why)
+            expect(got[key], name).close_to(
+                value,
+                rtol=1e-4,
+                atol=1e-4,
+                because=why,
+                slips=lambda key=key: {text: self.expected(**named)[0][key] for text, named in (slips or {}).items()},
+            )
 
 
 @train_rnn.criterion(points=1)
@@ -1821,8 +2017,18 @@ def state_is_carried_inside_a_pass(student: Student, draw: Draw) -> None:
     training.lr = 0.0
     training.run(student)
     _, _, states = training.expected()
+    begun = [torch.zeros_like(states[0]), *states]
     for k, expected in enumerate(states):
-        expect(training.reported("h", k), f"the state after chunk {k}").close_to(expected)
+        expect(training.reported("h", k), f"the state after chunk {k}").close_to(
+            expected,
+            slips=lambda k=k: {
+                "Every chunk starts from zeros: the last state of the chunk before is not carried on.": (
+                    training.expected(carry="none")[2][k]
+                ),
+                "The first state of a chunk is carried on, not its last.": training.expected(carry="first")[2][k],
+                "This is the state that the chunk started from, not its last.": begun[k],
+            },
+        )
 
 
 @train_rnn.criterion(points=1)
@@ -1833,8 +2039,11 @@ def zero_state_at_each_pass(student: Student, draw: Draw) -> None:
     losses = torch.stack([training.reported("loss", k) for k in range(len(training.reports))])
     expect(losses).all(len(losses) >= 9, f"on_update was called {len(losses)} times in 9 updates")
     expect(losses).all(bool(losses[0] != losses[1]), "the loss is the same for every chunk")
+    on = "The state goes on into the second pass; every pass starts from zeros."
     expect(losses[3:6], "the list of the losses of the second pass").close_to(
-        losses[:3], because="those of the first pass, with lr = 0"
+        losses[:3],
+        because="those of the first pass, with lr = 0",
+        slips=lambda: {on: torch.stack(training.expected(reset=False)[1][3:6])},
     )
     expect(losses[6:9], "the list of the losses of the third pass").close_to(
         losses[:3], because="those of the first pass, with lr = 0"
@@ -1870,14 +2079,20 @@ def loss_before_the_update(student: Student, draw: Draw) -> None:
 def adagrad(student: Student, draw: Draw) -> None:
     """Every update is a step of AdaGrad, each from the parameters after the one before (one pass, nothing clipped)."""
     others = ({"carry": "none"}, {"carry": "first"}, {"ahead": 0}, {"updates": 4}, {"updates": 9}, {"only": 1})
-    Training(draw, chunks=3, updates=3, lr=0.1).check(student, "three steps of AdaGrad", *others)
+    slips = {"These are steps of plain gradient descent, without AdaGrad.": {"adaptive": False}}
+    Training(draw, chunks=3, updates=3, lr=0.1).check(student, "three steps of AdaGrad", *others, slips=slips)
 
 
 @train_rnn.criterion(points=1)
 def sums_of_squares_are_kept(student: Student, draw: Draw) -> None:
     """AdaGrad's sums of squares go on from pass to pass (passes of one chunk)."""
     others = ({"reset": False}, {"ahead": 0}, {"updates": 5})
-    Training(draw, chunks=1, updates=4, lr=0.1).check(student, "four passes, with sums that go on", *others)
+    slips = {
+        "AdaGrad starts anew: its sums are lost from one pass to the next.": {"keep": False},
+        "These are steps of plain gradient descent, without AdaGrad.": {"adaptive": False},
+    }
+    training = Training(draw, chunks=1, updates=4, lr=0.1)
+    training.check(student, "four passes, with sums that go on", *others, slips=slips)
 
 
 @train_rnn.criterion(points=1)
@@ -1885,7 +2100,11 @@ def gradients_are_clipped_by_value(student: Student, draw: Draw) -> None:
     """Every entry of every gradient is clipped to ±clip before AdaGrad sees it."""
     training = Training(draw, chunks=1, updates=3, lr=0.1, clip=0.02)
     others = ({"reset": False}, {"keep": False}, {"ahead": 0}, {"updates": 4}, {"adaptive": False})
-    training.check(student, "three steps of AdaGrad with gradients within ±clip", *others)
+    slips = {
+        "The gradients are not clipped, or at another limit than `clip`.": {"clipped": ""},
+        "The gradients are clipped by their norm; here every entry is clipped by itself.": {"clipped": "norm"},
+    }
+    training.check(student, "three steps of AdaGrad with gradients within ±clip", *others, slips=slips)
 
 
 @train_rnn.criterion(points=0.5, contract=True)
@@ -1971,6 +2190,57 @@ def unbiased(p: Cell) -> Cell:
     return p.with_params(b=0 * p.params["b"])
 
 
+ANOTHER_ORDER = "The blocks of z are taken in another order than i, f, g, o."
+INTERLEAVED = "The blocks of z lie one after the other, m entries each; here their entries are taken in turn."
+SWAPPED = "h and c are returned in the wrong order."
+
+
+def lstm_blocks(p: Cell) -> Tensor:
+    """The four blocks of z, (4, m), where h and b are 0."""
+    return (p.x @ p.params["U"]).reshape(4, p.m)
+
+
+def candidate_slips(p: Cell) -> Slips:
+    z = lstm_blocks(p)
+    i, f, g, o = z
+    taken = z.flatten().reshape(p.m, 4).T
+    gates = {(a, b): torch.sigmoid(z[a]) * torch.tanh(z[b]) for a in range(4) for b in range(4) if (a, b) != (0, 2)}
+    return {
+        "g goes through tanh, not through the sigmoid.": torch.sigmoid(i) * torch.sigmoid(g),
+        "The new content is let in by i, not by 1 − f.": (1 - torch.sigmoid(f)) * torch.tanh(g),
+        INTERLEAVED: torch.sigmoid(taken[0]) * torch.tanh(taken[2]),
+        SWAPPED: torch.sigmoid(o) * torch.tanh(torch.sigmoid(i) * torch.tanh(g)),
+        **{f"{ANOTHER_ORDER[:-1]}: block {a + 1} is i and block {b + 1} is g.": v for (a, b), v in gates.items()},
+    }
+
+
+def forget_slips(p: Cell) -> Slips:
+    z = lstm_blocks(p)
+    i, f, g, o = z
+    new = torch.sigmoid(i) * torch.tanh(g)
+    taken = z.flatten().reshape(p.m, 4).T
+    return {
+        "1 is added to the forget gate; here nothing is.": torch.sigmoid(f + 1) * p.c,
+        "The old c is kept by f, not by 1 − f.": (1 - torch.sigmoid(f)) * p.c,
+        INTERLEAVED: torch.sigmoid(taken[1]) * p.c,
+        SWAPPED: torch.sigmoid(o) * (torch.tanh(torch.sigmoid(f) * p.c + new) - torch.tanh(new)),
+        **{f"{ANOTHER_ORDER[:-1]}: block {k + 1} is f.": torch.sigmoid(z[k]) * p.c for k in (0, 2, 3)},
+    }
+
+
+def output_slips(p: Cell, c: Tensor) -> Slips:
+    z = lstm_blocks(p)
+    taken = z.flatten().reshape(p.m, 4).T
+    return {
+        "The tanh is missing: h = o ⊙ tanh(c).": torch.sigmoid(z[3]) * c,
+        "This is the old c's tanh; h shows the new c.": torch.sigmoid(z[3]) * torch.tanh(p.c),
+        "The sigmoid of o is missing.": z[3] * torch.tanh(c),
+        INTERLEAVED: torch.sigmoid(taken[3]) * torch.tanh(c),
+        SWAPPED: lstm_of(p.params, p.x, p.h, p.c)[1],
+        **{f"{ANOTHER_ORDER[:-1]}: block {k + 1} is o.": torch.sigmoid(z[k]) * torch.tanh(c) for k in (0, 1, 2)},
+    }
+
+
 @lstm_step.criterion(points=1)
 def input_and_candidate(student: Student, draw: Draw) -> None:
     """From c = 0, the new c is σ(i) tanh(g), i and g the first and the third block of z (h = b = 0 here)."""
@@ -1978,7 +2248,7 @@ def input_and_candidate(student: Student, draw: Draw) -> None:
         p = unbiased(cell(draw, 4))
         p = replace(p, h=0 * p.h, c=0 * p.c)
         _, c, _ = lstm(student, p)
-        expect(c, "c").close_to(lstm_of(p.params, p.x, p.h, p.c)[1])
+        expect(c, "c").close_to(lstm_of(p.params, p.x, p.h, p.c)[1], slips=partial(candidate_slips, p))
 
 
 @lstm_step.criterion(points=1)
@@ -1990,7 +2260,7 @@ def forget_gate(student: Student, draw: Draw) -> None:
         empty = replace(p, c=0 * p.c)
         added = lstm(student, p)[1] - lstm(student, empty)[1]
         expected = lstm_of(p.params, p.x, p.h, p.c)[1] - lstm_of(p.params, p.x, p.h, empty.c)[1]
-        expect(added, "what the old c adds to the new one").close_to(expected)
+        expect(added, "what the old c adds to the new one").close_to(expected, slips=partial(forget_slips, p))
 
 
 @lstm_step.criterion(points=1)
@@ -2002,7 +2272,9 @@ def output_gate(student: Student, draw: Draw) -> None:
         h, c, _ = lstm(student, p)
         expect(c).all(bool((c != 0).any()), "c is 0")
         o = p.x @ p.params["U"][:, -p.m :]
-        expect(h, "h").close_to(torch.tanh(c) / (1 + torch.exp(-o)), because="σ(o) tanh of your new c")
+        expect(h, "h").close_to(
+            torch.tanh(c) / (1 + torch.exp(-o)), because="σ(o) tanh of your new c", slips=partial(output_slips, p, c)
+        )
 
 
 @lstm_step.criterion(points=0.5)
@@ -2079,12 +2351,12 @@ class CellPasses:
             return finite(self.rest[key], *self.arguments[key].shape, name=key)
         return entry(self.grads, key, self.arguments[key].shape, "grads")
 
-    def check(self, key: str, part: slice = slice(None)) -> None:
+    def check(self, key: str, part: slice = slice(None), slips: Callable[[], Slips] = dict) -> None:
         """A gradient, or a part of it, is right."""
         name = key if key in self.rest else f"grads[{key!r}]"
         try:
             expect(self.got(key)[part], name).close_to(
-                self.expected[key][part], because="autograd's result", atol=1e-10
+                self.expected[key][part], because="autograd's result", atol=1e-10, slips=slips
             )
         except Unmet as unmet:
             if self.forward_is_right or not OwnSlopes(self._loss).fit(key, self.got(key)):
@@ -2092,10 +2364,18 @@ class CellPasses:
                 raise
 
     def _wrong_blocks(self) -> list[str]:
-        """Which of the four blocks of z are wrong, if not all."""
-        off = (self.got("b").double() - self.expected["b"]).abs().reshape(4, -1).amax(1)
-        wrong = [name for name, o in zip("ifgo", off, strict=True) if o > 1e-6 * self.expected["b"].abs().max()]
-        return [f"Of the blocks i, f, g, o only {' and '.join(wrong)} is wrong."] if 0 < len(wrong) < 3 else []
+        """Which of the four blocks of z are wrong, if not all that are not 0 anyway."""
+        got, right = (t.double().reshape(4, -1) for t in (self.got("b"), self.expected["b"]))
+        near = 1e-6 * right.abs().max()
+        wrong = [k for k in range(4) if (got[k] - right[k]).abs().max() > near]
+        if not wrong or len(wrong) == sum(bool(block.any()) for block in right):
+            return []
+        names = ", ".join("ifgo"[k] for k in wrong[:-1]) + " and " * (len(wrong) > 1) + "ifgo"[wrong[-1]]
+        if len(wrong) == 2 and bool((got[wrong] - right[wrong[::-1]]).abs().max() <= near):
+            return [f"The blocks {names} are exchanged; the order is i, f, g, o."]
+        if wrong == [0, 1, 2] and not bool(got[:3].any()):
+            return ["Nothing goes back through tanh(c_t) to i, f and g."]
+        return [f"Of the blocks i, f, g, o only {names} {'is' if len(wrong) == 1 else 'are'} wrong."]
 
     def _loss(self, key: str, step: Tensor) -> Tensor:
         q = {**self.arguments, key: self.arguments[key] + step}
@@ -2118,11 +2398,29 @@ def gates_from_the_new_h(student: Student, draw: Draw) -> None:
         CellPasses(student, draw, from_c=False).check("b")
 
 
+def old_c_slips(passes: CellPasses) -> Slips:
+    p = passes.cell
+    _, f, _, o = torch.sigmoid(p.x @ p.params["U"] + p.h @ p.params["W"] + p.params["b"]).reshape(4, p.m)
+    _, c = lstm_of(p.params, p.x, p.h, p.c)
+    slope, up_h, up_c = 1 - torch.tanh(c) ** 2, passes.up_h, passes.up_c
+    return {
+        "The way through the new h is missing.": up_c * f,
+        "The factor f is missing.": up_c + up_h * o * slope,
+        "The slope of tanh(c_t) is missing.": (up_c + up_h * o) * f,
+        "The factor o is missing on the way through the new h.": (up_c + up_h * slope) * f,
+        "The slope is that of tanh at the old c; it is tanh(c_t) of the new one.": (
+            up_c + up_h * o * (1 - torch.tanh(p.c) ** 2)
+        )
+        * f,
+    }
+
+
 @lstm_backward_step.criterion(points=1)
 def gradient_of_the_old_c(student: Student, draw: Draw) -> None:
     """The gradient of the old c comes from grad_c and, through the new h, from grad_h."""
-    CellPasses(student, draw, from_h=False).check("grad_c")
-    CellPasses(student, draw).check("grad_c")
+    for from_h in (False, True):
+        passes = CellPasses(student, draw, from_h=from_h)
+        passes.check("grad_c", slips=partial(old_c_slips, passes))
 
 
 @lstm_backward_step.criterion(points=1)
@@ -2132,7 +2430,13 @@ def parameters_from_the_gates(student: Student, draw: Draw) -> None:
     b = passes.got("b")
     expect(b).all(bool((b != 0).any()), "the gradient of b is 0")
     for key, value in (("U", passes.cell.x), ("W", passes.cell.h)):
-        expect(passes.got(key), f"grads[{key!r}]").close_to(torch.outer(value, b), because="from your gradient of b")
+        p, new = passes.cell, "This has the new h; W met the old one."
+        after, _ = lstm_of(p.params, p.x, p.h, p.c)
+        expect(passes.got(key), f"grads[{key!r}]").close_to(
+            torch.outer(value, b),
+            because="from your gradient of b",
+            slips=lambda key=key, after=after, new=new: {new: torch.outer(after, b)} if key == "W" else {},
+        )
 
 
 @lstm_backward_step.criterion(points=1)
@@ -2189,13 +2493,60 @@ def into_U(p: Cell, values: Tensor) -> Tensor:
     return p.params["U"] + torch.outer(p.x, values) / p.x.dot(p.x)
 
 
+GRU_ORDER = "The blocks r and z are exchanged; the order is r, z, n."
+
+
+def gru_blocks(p: Cell) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """x U and h W in their blocks r, z, n."""
+    return (p.x @ p.params["U"]).chunk(3), (p.h @ p.params["W"]).chunk(3)
+
+
+def new_content_slips(p: Cell) -> Slips:
+    n = gru_blocks(p)[0][2]
+    return {
+        "1 − z is missing: h' = (1 − z) ⊙ n + z ⊙ h.": torch.tanh(n),
+        "n goes through tanh, not through the sigmoid.": torch.sigmoid(n) / 2,
+        "r multiplies x U_n too; it multiplies h W_n and its bias only.": torch.tanh(n / 2) / 2,
+    }
+
+
+def update_slips(p: Cell) -> Slips:
+    r, z, _ = (torch.sigmoid(block) for block in gru_blocks(p)[0])
+    return {"z and 1 − z are exchanged: where z = 1 the old h stays.": (1 - z) * p.h, GRU_ORDER: r * p.h}
+
+
+def reset_slips(p: Cell) -> Slips:
+    (x_r, _, x_n), (_, _, h_n) = gru_blocks(p)
+    r, W_n = torch.sigmoid(x_r), p.params["W"].chunk(3, 1)[2]
+
+    def mixed(inside: Tensor) -> Tensor:
+        return (torch.tanh(inside) + p.h) / 2
+
+    return {
+        "r multiplies h before the product with W_n; here it multiplies h W_n.": mixed(x_n + (r * p.h) @ W_n),
+        "r is not used.": mixed(x_n + h_n),
+        "r multiplies x U_n too; it multiplies h W_n and its bias only.": mixed(r * (x_n + h_n)),
+        "r multiplies x U_n; it multiplies h W_n and its bias.": mixed(r * x_n + h_n),
+        "z stands where r is meant.": mixed(x_n + h_n / 2),
+        GRU_ORDER: (1 - r) * torch.tanh(x_n + h_n / 2) + r * p.h,
+    }
+
+
+def hidden_bias_slips(p: Cell) -> Slips:
+    (_, _, x_n), bias = gru_blocks(p)[0], p.params["b_h"].chunk(3)[2]
+    return {
+        "r does not multiply b_h in n; it multiplies h W_n together with its bias.": torch.tanh(x_n + bias) / 2,
+        "b_h is not used in n.": torch.tanh(x_n) / 2,
+    }
+
+
 @gru_step.criterion(points=1)
 def candidate(student: Student, draw: Draw) -> None:
     """From h = 0, and with z = ½, the new h is n / 2: n = tanh(x U_n), U_n the third block (b = b_h = 0 here)."""
     for _ in range(2):
         p = with_blocks(cell(draw, 3), n=True)
         p = replace(p, h=0 * p.h)
-        expect(gru(student, p), "h").close_to(gru_of(p))
+        expect(gru(student, p), "h").close_to(gru_of(p), slips=partial(new_content_slips, p))
 
 
 @gru_step.criterion(points=1)
@@ -2206,7 +2557,9 @@ def update_gate(student: Student, draw: Draw) -> None:
         p = p.with_params(W=0 * p.params["W"])
         empty = replace(p, h=0 * p.h)
         added, expected = gru(student, p) - gru(student, empty), gru_of(p) - gru_of(empty)
-        expect(added, "what the old h adds to the new one").close_to(expected, because="z · h")
+        expect(added, "what the old h adds to the new one").close_to(
+            expected, because="z · h", slips=partial(update_slips, p)
+        )
 
 
 @gru_step.criterion(points=1.5)
@@ -2214,7 +2567,7 @@ def reset_gate(student: Student, draw: Draw) -> None:
     """In n, the reset gate multiplies h W_n, so after the product with W (z = ½, W_r = 0 and b = b_h = 0 here)."""
     for _ in range(2):
         p = with_blocks(cell(draw, 3), r=True, n=True)
-        expect(gru(student, p), "h").close_to(gru_of(p))
+        expect(gru(student, p), "h").close_to(gru_of(p), slips=partial(reset_slips, p))
 
 
 @gru_step.criterion(points=1)
@@ -2224,7 +2577,7 @@ def hidden_bias(student: Student, draw: Draw) -> None:
     b_h = p.params["b_h"]
     p = replace(with_blocks(p, r=True, n=True), h=0 * p.h)
     with_n = p.with_params(b_h=blocks(b_h, n=True))
-    expect(gru(student, with_n), "h").close_to(gru_of(with_n))
+    expect(gru(student, with_n), "h").close_to(gru_of(with_n), slips=partial(hidden_bias_slips, with_n))
     for block in "rz":
         part = blocks(b_h, **{block: True})
         expected = gru(student, with_n.with_params(U=into_U(p, part)))
@@ -2375,7 +2728,8 @@ def expect_gradients(student: Student, model: Any, x: Tensor, weights: Tensor) -
     off, size = (by_autograd - by_steps).norm(dim=1), by_steps.norm(dim=1)
     text = (
         "the gradients of the last step's results are not what small steps of the parameters show: somewhere the "
-        "graph is cut (`detach`, `.data`, `no_grad`, `.item()`), or parameters are made anew in `forward`"
+        "graph is cut (`detach`, `.data`, `no_grad`, `.item()`), parameters are made anew in `forward`, or something "
+        "with kinks (a ReLU) stands in the way"
     )
     expect(found).all(bool((off <= 0.03 * size + 0.004 * size.max()).all()), text)
 
@@ -2737,7 +3091,7 @@ def one_step_for_each_batch(student: Student, draw: Draw) -> None:
     expect(steps).all(steps == 4, f"the optimiser took {steps} steps for 4 batches")
     expect(steps).all(training.events == ["forward", "step"] * 4, "a step is missing between two batches")
     for k, (inputs, _) in enumerate(training.batches):
-        expect(training.given[k]["x"], f"the inputs of call {k} of the model").equal(inputs)
+        expect(training.given[k]["x"], f"what the model got to read in batch {k}, counted from 0,").equal(inputs)
 
 
 @train_truncated.criterion(points=1)
@@ -2777,9 +3131,10 @@ def state_is_handed_on(student: Student, draw: Draw) -> None:
     )
     expect(training.given).all(not training.given[0]["state"], "the first call got a state; it starts from None")
     for k in (1, 2):
-        expect(training.given).all(len(training.given[k]["state"]) == 2, f"call {k} of the model got no state (h, c)")
+        text = f"for batch {k}, counted from 0, the model got no state (h, c)"
+        expect(training.given).all(len(training.given[k]["state"]) == 2, text)
         for name, got, expected in zip("hc", training.given[k]["state"], states[k - 1], strict=True):
-            expect(got, f"the {name} that call {k} of the model got").close_to(expected)
+            expect(got, f"the {name} that the model got for batch {k}, counted from 0,").close_to(expected)
 
 
 @train_truncated.criterion(points=1)
@@ -2788,7 +3143,8 @@ def state_is_detached(student: Student, draw: Draw) -> None:
     training = Truncated(draw, count=3, cut=False)
     training.run(student)
     attached = [k for k, given in enumerate(training.given) if any(given["attached"])]
-    text = f"the state given to call {attached[0] if attached else 0} still hangs on the graph of the batch before"
+    first = attached[0] if attached else 0
+    text = f"the state given for batch {first}, counted from 0, still hangs on the graph of the batch before"
     expect(training.given).all(not attached, text)
     expect(training.given).all(
         len(training.given) == 3, f"the model was called {len(training.given)} times for 3 batches"
@@ -2896,8 +3252,18 @@ def as_many_as_equally_likely(student: Student, draw: Draw) -> None:
     """A model that knows nothing has the perplexity K: as many equally likely characters."""
     held = Held(draw)
     blank = {name: 0 * value for name, value in held.rnn.items()}
+    K, N = torch.tensor(held.K, dtype=torch.float64), held.N
     expect(student.perplexity(blank, held.indices), "the perplexity").close_to(
-        float(held.K), because="K, for equal logits"
+        K,
+        because="K, for equal logits",
+        slips=lambda: {
+            "The exponential is missing: this is the mean of −ln p.": K.log(),
+            "2 is raised to a mean of natural logarithms; that wants e.": 2 ** K.log(),
+            "The logarithms have base 2; e wants natural ones.": torch.exp(K.log2()),
+            "The sign is lost: the mean is of −ln p.": 1 / K,
+            "The sum is divided by N; a text of N characters has N − 1 predictions.": K ** ((N - 1) / N),
+            "The sum is not divided by the number of predictions.": K ** (N - 1),
+        },
     )
 
 
@@ -2963,19 +3329,54 @@ class Lookup:
         return F.scaled_dot_product_attention(self.Q, self.K, self.V, is_causal=self.causal)
 
 
+def softmax_slips(lookup: Lookup) -> Slips:
+    scores = lookup.Q @ lookup.K.mT
+    return {
+        "The softmax is over the queries; it is over the keys.": scores.softmax(-2) @ lookup.V,
+        "The softmax is missing.": scores @ lookup.V,
+    }
+
+
+def scale_slips(lookup: Lookup) -> Slips:
+    scores, d = lookup.Q @ lookup.K.mT, lookup.d
+    divisors = {"The products are not divided.": 1.0, "The products are divided by d, not by its root.": float(d)}
+    for name, size in (("queries", scores.shape[0]), ("keys", scores.shape[1]), ("features of V", lookup.V.shape[1])):
+        divisors[f"This is the root of the number of {name}; d is the number of features of a query."] = size**0.5
+    return {text: (scores / divisor).softmax(-1) @ lookup.V for text, divisor in divisors.items()}
+
+
+def causal_slips(lookup: Lookup) -> Slips:
+    scores, V = lookup.Q @ lookup.K.mT, lookup.V
+    later = torch.ones_like(scores, dtype=torch.bool).triu(1)
+    return {
+        "Nothing is hidden.": scores.softmax(-1) @ V,
+        "The wrong side is hidden: query t sees the keys from t on.": scores.masked_fill(later.T, -torch.inf).softmax(
+            -1
+        )
+        @ V,
+        "Hidden scores are set to 0, which is a score like others; set them to −∞.": scores.masked_fill(
+            later, 0
+        ).softmax(-1)
+        @ V,
+        "The weights are set to 0 after the softmax; hide the scores before it.": scores.softmax(-1).tril() @ V,
+    }
+
+
 @attention.criterion(points=1)
 def weighted_mean_of_the_values(student: Student, draw: Draw) -> None:
     """Every query gets the mean of the values, weighted by the softmax of its products with the keys (d = 1 here)."""
     for square in (False, True):
         lookup = Lookup(draw, square=square)
-        expect(lookup.run(student)).close_to(lookup.expected())
+        expect(lookup.run(student)).close_to(lookup.expected(), slips=partial(softmax_slips, lookup))
 
 
 @attention.criterion(points=1)
 def scaled_by_the_root_of_d(student: Student, draw: Draw) -> None:
     """The products are divided by √d before the softmax."""
     lookup = Lookup(draw, d=draw.integer(8, 15))
-    expect(lookup.run(student)).close_to(lookup.expected(), because=f"with d = {lookup.d}")
+    expect(lookup.run(student)).close_to(
+        lookup.expected(), because=f"with d = {lookup.d}", slips=partial(scale_slips, lookup)
+    )
 
 
 @attention.criterion(points=0.5)
@@ -2998,7 +3399,7 @@ def causal_sees_no_future(student: Student, draw: Draw) -> None:
     """With causal, query t sees the keys 0 … t, its own included, and no later one (d = 1 here)."""
     for _ in range(2):
         lookup = Lookup(draw, causal=True)
-        expect(lookup.run(student)).close_to(lookup.expected())
+        expect(lookup.run(student)).close_to(lookup.expected(), slips=partial(causal_slips, lookup))
 
 
 @attention.criterion(points=0.5)
@@ -3139,7 +3540,7 @@ def every_row_by_itself(student: Student, draw: Draw) -> None:
     student.prop(set_mode, mixer.module, True)
     together = mixer.run()
     same = bool(torch.isclose(mixer.run(), together, rtol=1e-3, atol=1e-5).all())
-    expect(together).all(same, "in training mode the same input gives another result when run again: is there dropout?")
+    expect(together).all(same, "in training mode the same input gives another result when run again, as with dropout")
     differs(together[0], together[1], "every row has the same result")
     for i in range(3):
         alone = mixer.run(mixer.x[i : i + 1].clone())
@@ -3155,7 +3556,7 @@ def gradients_reach_the_parameters(student: Student, draw: Draw) -> None:
         isinstance(counts, list) and bool(counts), "the module has no parameters: assign them in __init__"
     )
     text = f"the parameters have {sum(counts)} entries; four maps of {mixer.d} features have {4 * mixer.d**2} or more"
-    expect(counts).all(sum(counts) >= 4 * mixer.d**2, f"{text}: is one missing, or not registered?")
+    expect(counts).all(sum(counts) >= 4 * mixer.d**2, f"{text}; one is missing, or not registered")
     idle = student.prop(idle_entries, mixer.module, mixer.x / 3, draw.normal(mixer.N, mixer.T, mixer.d).float())
     share = sum(count for count, *_ in idle) / max(sum(math.prod(shape) for _, _, *shape in idle), 1)
     which = ", ".join(
@@ -3163,7 +3564,7 @@ def gradients_reach_the_parameters(student: Student, draw: Draw) -> None:
         for count, row, *shape in idle
         if count
     )
-    text = f"{100 * share:.0f} % of the weights have no effect ({which}): is each map used, and by all heads?"
+    text = f"{100 * share:.0f} % of the weights have no effect ({which}); every map is to be used, by all heads"
     expect(idle).all(share < 0.2, text)
     expect_gradients(student, mixer.module, mixer.x / 3, draw.normal(mixer.N, mixer.d).float())
 
@@ -3251,7 +3652,10 @@ class Tree:
         got, expected = self.run(student, width), self.best(width)
         if got != expected:
             sums = f"{self.total(got):.4g}; {expected} has {self.total(expected):.4g}"
-            raise Unmet(f"With width {width}, the sequence {got} came, whose log-probabilities sum to {sums}.")
+            text = f"With width {width}, the sequence {got} came, whose log-probabilities sum to {sums}."
+            if self.total(got) > self.total(expected):
+                text += f" It is likelier, but its beginnings are not among the best {width} at every length."
+            raise Unmet(text)
 
 
 def tree_where(draw: Draw, K: int, n: int, condition: Callable[[Tree], bool]) -> Tree:

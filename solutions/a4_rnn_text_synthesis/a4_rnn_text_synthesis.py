@@ -1048,8 +1048,8 @@ check("smooth_loss")
 # - First the temperature, then the nucleus, on the probabilities that the temperature has made.
 # - `temperature=0` means the index of the largest logit. Nothing can be divided by 0: treat it apart. `1e-30` means the
 #   same in effect, and *is* divided by. Subtract the maximum of the logits first, then divide: the largest stays $0 /
-#   \tau = 0$, and the others go towards $-\infty$. The other way round, $s / \tau$ may overflow to $\infty$, and $\infty -
-#   \infty$ is `nan`.
+#   \tau = 0$, and the others go towards $-\infty$. The other way round, $s / \tau$ may overflow to $\infty$, and
+#   $\infty - \infty$ is `nan`.
 # - The nucleus is the **smallest** set of likeliest characters whose probabilities sum to `top_p` or more. The
 #   character with which the sum crosses `top_p` belongs to it. It is never empty: `top_p=0` keeps the likeliest one.
 #   `top_p=1` keeps all, also those of probability $10^{-9}$. (Where a sum equals `top_p` up to rounding, or two
@@ -1700,8 +1700,9 @@ with course_style():
 # $$
 #
 # ($\mathbf{z}$ is a gate here.) Where $\mathbf{z}$ is near 1 the old state passes by as it is: the direct way of the
-# LSTM's cell, with $\mathbf{z}$ in the place of the forget gate. This one gate decides both what is kept and what is let
-# in, and there is no second state: a quarter fewer parameters and less work in each step, for nearly the same memory.
+# LSTM's cell, with $\mathbf{z}$ in the place of the forget gate. This one gate decides both what is kept and what is
+# let in, and there is no second state: a quarter fewer parameters and less work in each step, for nearly the same
+# memory.
 #
 # ### Exercise `gru_step`
 #

@@ -2953,6 +2953,25 @@ def batches_in_reverse(model, batches, optimizer):
 
 @mistake(
     "train_truncated",
+    caught_by="any_size_of_batch",
+    says="The state is dropped where a batch has another T than the one before. Its shape does not depend on T: hand "
+    "it on.",
+)
+def state_dropped_at_another_length(model, batches, optimizer):
+    losses, state, length = [], None, None
+    for inputs, targets in batches:
+        logits, state = model(inputs, state if inputs.shape[1] == length else None)
+        state, length = tuple(s.detach() for s in state), inputs.shape[1]
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@mistake(
+    "train_truncated",
     caught_by=("one_step_for_each_batch", "gradients_start_anew"),
     says="The losses of all batches are added and one step is made at the end. Each batch has a step of its own.",
 )
