@@ -88,6 +88,17 @@ def little_spread_taken_for_none(X):
 
 @mistake(
     "standardizer",
+    caught_by="small_spread_is_kept",
+    says="A feature whose spread is small beside its mean is taken for a constant one. Look at whether the entries are "
+    "equal, not at the size of the std.",
+)
+def spread_small_beside_the_mean_taken_for_none(X):
+    mean, std = X.mean(0), X.std(0, correction=0)
+    return mean, torch.where(std <= 1e-12 * mean.abs(), torch.ones_like(std), std)
+
+
+@mistake(
+    "standardizer",
     caught_by="constant_features_get_one",
     says="The test `std == 0` misses constant features: the mean of N equal numbers is rounded, so their std comes "
     "out as something like 1e-17. Compare the entries themselves: `(X == X[0]).all(0)`.",
