@@ -170,6 +170,7 @@ def collect(
             done.remarks.append(f"{student}: {entry.remarks}")
     if latest:
         atomic_write(collected_table(course, assignment), _table(known))
+    done.remarks += _one_or_two(known)
     done.alike = _alike(known, hashlib.sha256(released).hexdigest())
     if roster is not None:
         done.missing = [p.student for p in roster if p.student not in handed_in_by(course, assignment)]
@@ -331,6 +332,17 @@ def _alike(known: dict[str, HandedIn], released: str) -> list[str]:
         f"{', '.join(sorted(students))} handed in the same file."
         for digest, students in sorted(by_file.items(), key=lambda item: sorted(item[1]))
         if len(students) > 1 and digest not in (released, "")
+    ]
+
+
+def _one_or_two(students: Iterable[str]) -> list[str]:
+    by_letters: dict[str, list[str]] = {}
+    for student in sorted(students):
+        by_letters.setdefault(student.casefold(), []).append(student)
+    return [
+        f"{' and '.join(same)} differ in capitals only; if they are one student, remove one of their folders."
+        for same in by_letters.values()
+        if len(same) > 1
     ]
 
 

@@ -15,7 +15,7 @@ from autograder.errors import CourseError
 from autograder.harmless import harmless_line
 from autograder.peer_form import MAX_FORM
 from autograder.roster import Person, Roster
-from autograder.uploads import BROKEN, MAX_MEMBERS, Owner, owner_of
+from autograder.uploads import BROKEN, MAX_MEMBERS, Owner, is_folder, owner_of
 
 MAX_NESTED = 64 << 20  # bytes of a zip file within another
 MAX_FORMS = 20  # in a zip file of one student
@@ -139,7 +139,7 @@ class _Reader:
                 return
             for member in archive.infolist():
                 kind = PurePosixPath(member.filename).suffix.lower()
-                if not member.is_dir() and kind in (".toml", ".zip") and "__MACOSX" not in member.filename:
+                if not is_folder(member) and kind in (".toml", ".zip") and "__MACOSX" not in member.filename:
                     yield member, f"{shown}: {harmless_line(member.filename, 200)}", archive
 
     def _read(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str, most: int) -> bytes | None:

@@ -217,7 +217,7 @@ class _Reader:
     def _of_class(self, archive: zipfile.ZipFile, shown: str, unpacked: _Unpacked) -> Iterator[Upload]:
         for member in archive.infolist():
             name = PurePosixPath(member.filename)
-            if member.is_dir() or name.suffix.lower() not in (".ipynb", ".zip") or NOT_HANDED_IN & set(name.parts):
+            if is_folder(member) or name.suffix.lower() not in (".ipynb", ".zip") or NOT_HANDED_IN & set(name.parts):
                 continue
             where = f"{shown}: {harmless_line(member.filename, 200)}"
             try:
@@ -288,7 +288,7 @@ class _Reader:
         members = {}
         for member in archive.infolist():
             path = PurePosixPath(member.filename)
-            if member.is_dir() or NOT_HANDED_IN & set(path.parts) or path.name == ".DS_Store":
+            if is_folder(member) or NOT_HANDED_IN & set(path.parts) or path.name == ".DS_Store":
                 continue
             _check_member(member)
             members[member.filename.removeprefix(place)] = member
@@ -361,6 +361,11 @@ class _Unpacked:
         if len(data) > most:
             raise _Refused(f"larger than {most >> 20} MiB." if most >= 1 << 20 else f"larger than {most >> 10} KiB.")
         return data
+
+
+def is_folder(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is a folder; `ZipInfo.is_dir` fails where a name is empty."""
+    return member.filename.endswith("/")
 
 
 def _check_member(member: zipfile.ZipInfo) -> None:

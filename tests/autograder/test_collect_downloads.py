@@ -288,6 +288,24 @@ def test_a_receipt_that_is_no_file_of_the_submission_stops_nobody_else(
     assert handed_in(course) == {"anna": b"a"} and f"its {RECEIPT} is no file of the submission" in done.refused[0]
 
 
+def test_a_member_without_a_name_stops_nobody_else(tmp_path: Path, course: Path) -> None:
+    inner = pack(tmp_path / "b.zip", ("a1.ipynb", b"b"), ("QQQQ", b"")).read_bytes().replace(b"QQQQ", b"\0QQQ")
+    whole = pack(tmp_path / "c.zip", *members(with_receipt("cleo")).items(), ("QQQQ", b"")).read_bytes()
+    hostile = whole.replace(b"QQQQ", b"\0QQQ")
+    put(tmp_path / "in" / "ben" / "ben.zip", inner)
+    put(tmp_path / "in" / "cleo.zip", hostile)
+    put(tmp_path / "in" / "anna.ipynb", b"a")
+    done = collect([tmp_path / "in"], NAME, course)
+    assert handed_in(course) == {"anna": b"a", "ben": b"b"} and "is not on the receipt" in done.refused[0]
+
+
+def test_names_that_differ_in_capitals_are_told(tmp_path: Path, course: Path) -> None:
+    done = collect([pack(tmp_path / "m.zip", ("Anna.ipynb", b"a"), ("anna.ipynb", b"b"))], NAME, course)
+    assert done.remarks == [
+        "Anna and anna differ in capitals only; if they are one student, remove one of their folders."
+    ]
+
+
 @pytest.mark.parametrize("zone", ["Europe/Stockholm", "America/New_York"])
 @pytest.mark.parametrize("time", ["9999-12-31T23:30:00+00:00", "0001-01-01T00:30:00+00:00"])
 def test_a_clock_at_the_end_of_the_calendar_stops_nobody_else(
