@@ -513,6 +513,7 @@ def shorter_tail_is_kept(student: Student, draw: Draw) -> None:
     for left in (1, T - 2):
         cut = Cut(student, 2 * T + left + 1, T, draw)
         text = f"T = {T} and {2 * T + left + 1} characters end with a chunk of {cut.lengths[-1]} inputs, not {left}"
+        text += ": nothing follows the last character, so it is no input" if cut.N - 1 in cut.inputs.tolist() else ""
         expect(cut.lengths).all(cut.lengths[-1] == left, text)
 
 
@@ -1483,7 +1484,15 @@ def mostly_the_previous(student: Student, draw: Draw) -> None:
     for _ in range(3):
         previous, loss = draw.number(1, 5), draw.number(6, 20)
         got = student.smooth_loss(previous, loss)
-        expect(got, "the smoothed loss").close_to(0.999 * previous + 0.001 * loss)
+        slips = {
+            "The weights are exchanged: .999 belongs to the previous value.": 0.001 * previous + 0.999 * loss,
+            "The weights are .999 and .001, not .99 and .01.": 0.99 * previous + 0.01 * loss,
+            "The weight .001 of the loss is missing.": 0.999 * previous + loss,
+        }
+        expect(got, "the smoothed loss").close_to(
+            0.999 * previous + 0.001 * loss,
+            slips=lambda slips=slips: {text: torch.tensor(value, dtype=torch.float64) for text, value in slips.items()},
+        )
 
 
 @smooth_loss.criterion(points=0.5)
@@ -2784,6 +2793,9 @@ class Reader:
         """h and c, finite and of the right shapes."""
         h, c = expect(state, "the state").parts("h", "c")
         shape = self.layers, N, self.m
+        if isinstance(h, Tensor) and h.shape == (self.layers, self.T, self.m) != shape:
+            cause = "`nn.LSTM` takes the first axis for time, unless it is made with `batch_first=True`."
+            raise Unmet(f"Expected h of shape {shape}, got shape {tuple(h.shape)}.", "shape", [cause])
         return finite(h, *shape, name="h"), finite(c, *shape, name="c")
 
     def logits(self, x: Tensor | None = None) -> Tensor:
@@ -3654,7 +3666,7 @@ class Tree:
             sums = f"{self.total(got):.4g}; {expected} has {self.total(expected):.4g}"
             text = f"With width {width}, the sequence {got} came, whose log-probabilities sum to {sums}."
             if self.total(got) > self.total(expected):
-                text += f" It is likelier, but its beginnings are not among the best {width} at every length."
+                text += f" The first is likelier, but its beginnings are not among the best {width} at every length."
             raise Unmet(text)
 
 
