@@ -13,6 +13,7 @@ from nbformat.v4 import new_output
 MAX_OUTPUTS = 30  # of one cell
 MAX_TEXT = 20_000  # characters of one output
 MAX_PICTURE = 3 << 20  # bytes
+MAX_PIXELS = 40_000_000  # of a picture, each of which takes a browser four bytes however small the file is
 _MATHJAX = re.compile(r"\\(?=(class|cssId|data|href|mmlToken|require|style|unicode|url)(?![A-Za-z])|html)")
 _ATTACHED = re.compile(r"!\[[^\]\n]{0,200}\]\(attachment:([^)\n]{1,200})\)")
 _LETTER = re.compile(r"&(?:#0*(?P<number>\d{1,3})(?!\d)|#[xX]0*(?P<hex>[0-9a-fA-F]{1,2})(?![0-9a-fA-F])|bsol);?")
@@ -170,4 +171,23 @@ def _picture(value: object, signature: bytes) -> str | None:
         raw = base64.b64decode("".join(value.split()), validate=True)
     except (binascii.Error, ValueError):
         return None
-    return base64.b64encode(raw).decode() if raw.startswith(signature) else None
+    if not raw.startswith(signature) or _pixels(raw) > MAX_PIXELS:
+        return None
+    return base64.b64encode(raw).decode()
+
+
+def _pixels(raw: bytes) -> int:
+    """How many pixels a PNG or JPEG says that it has; 0 where it says nothing, and no program shows it."""
+    if raw.startswith(PICTURES["image/png"]):
+        return int.from_bytes(raw[16:20], "big") * int.from_bytes(raw[20:24], "big") if raw[12:16] == b"IHDR" else 0
+    most, place = 0, 2
+    while place + 9 <= len(raw) and raw[place] == 0xFF:
+        marker = raw[place + 1]
+        if marker == 0xFF:  # a byte that fills
+            place += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the start of a frame
+            height, width = (int.from_bytes(raw[place + k : place + k + 2], "big") for k in (5, 7))
+            most = max(most, width * height)
+        place += 2 + max(2, int.from_bytes(raw[place + 2 : place + 4], "big"))
+    return most

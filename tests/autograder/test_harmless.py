@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html.parser
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -270,6 +271,24 @@ def test_pictures_and_text_stay_and_everything_else_goes() -> None:
 )
 def test_what_is_no_output_is_dropped(output: object) -> None:
     assert harmless_outputs([output]) == []
+
+
+def sized_png(width: int, height: int) -> bytes:
+    return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\1\0\0\0\0"
+
+
+def sized_jpeg(width: int, height: int) -> bytes:
+    application = b"\xff\xe0\0\x10JFIF\0" + bytes(9)
+    frame = b"\xff\xff\xc2\0\x11\x08" + height.to_bytes(2, "big") + width.to_bytes(2, "big") + bytes(10)
+    return b"\xff\xd8" + application + frame
+
+
+@pytest.mark.parametrize(("kind", "made"), [("image/png", sized_png), ("image/jpeg", sized_jpeg)])
+def test_a_small_file_of_a_gigantic_picture_is_dropped(kind: str, made: Callable[[int, int], bytes]) -> None:
+    """A browser would take gigabytes for it."""
+    for size, kept in (((6_000, 4_000), 1), ((16_000, 16_000), 0), ((65_535, 65_535), 0)):
+        data = {kind: base64.b64encode(made(*size)).decode()}
+        assert len(harmless_outputs([{"output_type": "display_data", "data": data}])) == kept, size
 
 
 @pytest.mark.parametrize("outputs", [None, "text", {"a": 1}, 5])
