@@ -41,4 +41,6 @@ def print_checked(checked: Checked, console: Console, *, brief: bool) -> None:
 
 
 def _cell(name: str) -> str:
-    return name.capitalize() if name.startswith(("cell ", "setup ")) else f"The cell of {name}"
+    if name.startswith("setup "):
+        return f"The notebook's own cell {name.removeprefix('setup ')}"
+    return name.capitalize() if name.startswith("cell ") else f"The cell of {name}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from students_folder import DOUBLE, EMPTY, HALVE, NAME, cell, cells, write_folder
 from typer.testing import CliRunner, Result
 
-from course_utils.checking.fresh_process import Limits, check_notebook
+from course_utils.checking.fresh_process import Checked, Limits, check_notebook
 from course_utils.cli import app
 from course_utils.handed_out import find_assignment
+from course_utils.student_check import print_checked
 
 
 def check(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> Result:
@@ -101,6 +104,14 @@ def judged(notebook: Path, limits: Limits) -> dict[str, str]:
     """The message of each criterion of a notebook, "" where it is met."""
     checked = check_notebook(find_assignment("a7", start=notebook.parent), limits=limits)
     return {c.criterion.name: c.unmet.message if c.unmet else "" for r in checked.results for c in r.criteria}
+
+
+def test_a_cell_with_an_error_is_named_by_what_it_is() -> None:
+    printed = io.StringIO()
+    errors = dict.fromkeys(("setup imports", "cell 7", "double"), "ran longer than 30 s")
+    print_checked(Checked(b"", [], [], errors), Console(file=printed, width=120), brief=False)
+    for named in ("The notebook's own cell imports", "Cell 7", "The cell of double"):
+        assert f"{named} ran longer than 30 s." in printed.getvalue()
 
 
 def test_nothing_that_prints_or_reads_disturbs_the_result(tmp_path: Path) -> None:
