@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from autograder.atomic_write import atomic_folder, atomic_write
 from autograder.bounded import Overrun, bounded
@@ -89,7 +90,7 @@ def _harmless(cell: dict[str, Any], hide: re.Pattern[str] | None) -> dict[str, A
     """A cell of which a report may show everything: pictures and plain text, and no name."""
 
     def without_name(text: str) -> str:
-        return hide.sub(AUTHOR, text) if hide else text
+        return hide.sub(AUTHOR, normalize("NFC", text)) if hide else text  # å may be one character or two
 
     kept: dict[str, Any] = {"cell_type": cell.get("cell_type"), "metadata": {}}
     metadata = cell.get("metadata")
@@ -110,8 +111,9 @@ def _harmless(cell: dict[str, Any], hide: re.Pattern[str] | None) -> dict[str, A
 
 def _hider(author: Person) -> re.Pattern[str] | None:
     """Finds an author's name, id and address; single words of a name only where they are written with a capital."""
-    whole = [t for t in (author.student, author.name, author.email, author.login, author.sis_id) if len(t) > 2]
-    words = [w for w in re.findall(r"\w+", author.name) if len(w) > 2]
+    name = normalize("NFC", author.name)
+    whole = [t for t in (author.student, name, author.email, author.login, author.sis_id) if len(t) > 2]
+    words = [w for w in re.findall(r"\w+", name) if len(w) > 2]
     parts = [f"(?i:{re.escape(t)})" for t in sorted(set(whole), key=len, reverse=True)]
     parts += [re.escape(w) for w in {w.capitalize() for w in words} | {w.upper() for w in words}]
     return re.compile(rf"(?<!\w)(?:{'|'.join(parts)})(?!\w)") if parts else None

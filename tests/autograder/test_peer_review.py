@@ -10,6 +10,8 @@ import shutil
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import nbformat
 import pytest
@@ -21,8 +23,10 @@ from autograder.assignment import load_assignment
 from autograder.cli import app
 from autograder.course import create_course
 from autograder.peer_form import QUESTIONS, empty_form, read_form
+from autograder.peer_packets import anonymous_report
 from autograder.peer_round import HandedReview, Round, read_round, round_folder
 from autograder.peer_term import standings
+from autograder.roster import Person
 
 PEOPLE = ["anna", "berta", "carl", "dora", "emil", "frida", "georg"]
 
@@ -106,6 +110,16 @@ def test_packets_hold_anonymous_reports_and_a_form(course: Path) -> None:
         form = (folder / "review.toml").read_text()
         assert all(report.name in form for report in reports)
         assert not any(person in form for person in PEOPLE)
+
+
+@pytest.mark.parametrize(("written", "known"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_a_name_is_hidden_however_its_letters_are_composed(
+    tmp_path: Path, written: Literal["NFC", "NFD"], known: Literal["NFC", "NFD"]
+) -> None:
+    path = tmp_path / "n.ipynb"
+    path.write_text(normalize(written, notebook("åsa").decode()))
+    report = anonymous_report(path, "Tiny", "C", Person("s1", normalize(known, "Åsa Öberg")))
+    assert "made by [author] Berg" in report and "Åsa" not in normalize("NFC", report)
 
 
 def test_the_same_again_changes_nothing_and_a_changed_notebook_changes_no_packet(course: Path) -> None:
