@@ -77,7 +77,7 @@ def headline(result: ExerciseResult) -> str:
         return f"{name}: all {len(result.criteria)} criteria are met."
     if untouched(result):
         return f"{name}: nothing is written yet."
-    if kinds <= {"nothing written", "withheld"}:
+    if without_result(result):
         return f"{name}: the result is None. Does the function end with `return`?"
     if "not defined" in kinds:
         return f"{name} is not defined yet: run its cell first."
@@ -85,10 +85,14 @@ def headline(result: ExerciseResult) -> str:
     return f"{name}: {met} of {len(result.criteria)} criteria are met."
 
 
+def without_result(result: ExerciseResult) -> bool:
+    """Whether no criterion is met because no result ever came; one forgotten `return` of several is another thing."""
+    return all(c.unmet is not None and c.unmet.kind in ("nothing written", "withheld") for c in result.criteria)
+
+
 def untouched(result: ExerciseResult) -> bool:
     """Whether the exercise still raises the hand-out's exception; a function that returns None has a cause to tell."""
-    unmet = [c.unmet for c in result.criteria if c.unmet]
-    return bool(unmet) and all(u.kind == "withheld" or (u.kind == "nothing written" and not u.causes) for u in unmet)
+    return without_result(result) and not any(c.unmet and c.unmet.causes for c in result.criteria)
 
 
 def exercise_html(result: ExerciseResult) -> str:

@@ -73,7 +73,7 @@ class Expectation:
     def parts(self, *names: str) -> tuple[Any, ...]:
         """The elements of a pair or triple, one for each name; a tuple and a list are both fine."""
         self._something()
-        wanted = ", ".join(names)
+        wanted = ", ".join(name.removeprefix("the ") for name in names)
         if not isinstance(self.value, tuple | list):
             raise self._fail(
                 f"Expected {len(names)} results ({wanted}), got {describe(self.value)}.",

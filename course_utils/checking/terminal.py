@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from course_utils.checking.display import AGAIN, headline, new_remarks, repeated, verdict
+from course_utils.checking.display import AGAIN, headline, new_remarks, repeated, verdict, without_result
 from course_utils.checking.verdict import CriterionResult, ExerciseResult
 
 COLOURS = {"yes": "green", "no": "red", "wait": "yellow"}
@@ -30,13 +30,14 @@ def results_table(results: Sequence[ExerciseResult], *, brief: bool) -> Renderab
     table.add_column("Criterion")
     table.add_column("Points", justify="right", no_wrap=True)
     for result in results:
-        kinds = {c.unmet.kind for c in result.criteria if c.unmet}
-        if not brief or kinds - {"nothing written", "withheld"}:
+        met = all(c.passed for c in result.criteria)
+        short = brief and (met or without_result(result))
+        if not short:
             table.add_section()
         name = result.exercise.name + (" (bonus)" if result.exercise.bonus else "")
         points = f"{result.score:g} / {result.max_score:g}"
-        if brief and (not kinds or kinds <= {"nothing written", "withheld"}):
-            mark = Text("✓ met", "green") if not kinds else Text("… to do", "yellow")
+        if short:
+            mark = Text("✓ met", "green") if met else Text("… to do", "yellow")
             table.add_row(mark, Text(headline(result)), points)
             continue
         title = Text(name, "bold")

@@ -83,6 +83,7 @@ def test_a_report_shows_itself_as_html_and_as_text() -> None:
         (("nothing written", "withheld"), "nothing is written yet"),
         (("not defined",), "is not defined yet"),
         ((None, "value"), "1 of 2 criteria are met"),
+        ((None, "nothing written"), "1 of 2 criteria are met"),
     ],
 )
 def test_headline(kinds: tuple[str | None, ...], says: str) -> None:
