@@ -31,6 +31,7 @@ from course_utils.checking import (
     add_contract,
     apart_from_factor,
     away_from_zero,
+    describe,
     expect,
     finite,
     scalar,
@@ -38,6 +39,8 @@ from course_utils.checking import (
 )
 
 Layers = list[dict[str, Tensor]]
+Slips = dict[str, Tensor]
+"""What usual slips give, each under the sentence that explains it; computed only where something differs."""
 
 
 def ready_made(*words: str) -> list[str]:
@@ -214,12 +217,25 @@ def gradients_by_autograd(loss: Callable[[Layers], Tensor], layers: Layers) -> L
 
 def entry(result: Any, k: int, key: str, shape: Sequence[int], name: str) -> Tensor:
     """The tensor `key` of entry k of a list of dicts, finite and of this shape."""
-    if not isinstance(result, list | tuple) or k >= len(result) or not isinstance(result[k], dict):
-        expect(result, name).parts(*(f"entry {i}" for i in range(k + 1)))
-        raise Unmet(f"Expected {name} as a list of dicts with keys such as {key!r}.", "type")
-    if key not in result[k]:
-        raise Unmet(f"Entry {k} of {name} has no {key!r}.", "type", ["Gradients have the keys that layers have."])
-    return finite(result[k][key], *shape, name=f"{name}[{k}][{key!r}]")
+    if not isinstance(result, list | tuple):
+        if result is None:
+            expect(result, name).tensor()
+        raise Unmet(f"Expected {name} as a list of dicts, got {describe(result)}.", "type")
+    short = name.removeprefix("the ")
+    if k >= len(result):
+        raise Unmet(f"Expected {short}[{k}], but {name} come as a list of {len(result)}.", "type")
+    if not isinstance(result[k], dict):
+        raise Unmet(f"Expected a dict as {short}[{k}], got {describe(result[k])}.", "type")
+    return value_of(result[k], key, shape, f"{short}[{k}]")
+
+
+def value_of(given: Any, key: str, shape: Sequence[int], name: str) -> Tensor:
+    """The tensor `key` of a dict, finite and of this shape."""
+    if not isinstance(given, dict):
+        raise Unmet(f"Expected a dict as {name}, got {describe(given)}.", "type")
+    if key not in given:
+        raise Unmet(f"{name} has no {key!r}.", "type")
+    return finite(given[key], *shape, name=f"{name}[{key!r}]")
 
 
 def form_of(name: str, layers: Layers) -> Nested:
@@ -258,9 +274,20 @@ def expect_spread(result: Any, sizes: Sequence[int], expected: Sequence[float]) 
     """Every W has about the expected standard deviation, about its mean or about 0: that it is 0 is asked elsewhere."""
     for k, (W, std) in enumerate(zip(weights(result, sizes), expected, strict=True)):
         got = spread(W, std)
-        shape = f"{W.shape[0]} inputs and {W.shape[1]} outputs"
-        text = f"W of layers[{k}] ({shape}) has a standard deviation of {got:.4g}, expected {std:.4g}"
-        expect(W).all(abs(got - std) <= 0.07 * std, text)
+        if not abs(got - std) <= 0.07 * std:
+            shape = f"{W.shape[0]} inputs and {W.shape[1]} outputs"
+            text = f"W of layers[{k}] ({shape}) has a standard deviation of {got:.4g}, expected {std:.4g}."
+            raise Unmet(text, causes=spread_causes(W, std))
+
+
+def spread_causes(W: Tensor, expected: float) -> list[str]:
+    """Which usual slip explains the spread of a W."""
+    slips = {
+        "That is the variance; `torch.randn` is to be multiplied by its root.": expected**2,
+        "The number of outputs stands where that of inputs is meant.": math.sqrt(2 / W.shape[1]),
+        "`torch.rand` is uniform between 0 and 1; `torch.randn` is Gaussian.": expected / math.sqrt(12),
+    }
+    return [sentence for sentence, std in slips.items() if abs(spread(W, std) - std) <= 0.03 * std][:1]
 
 
 @initialize.criterion(points=1)
@@ -291,7 +318,7 @@ def gaussian_around_zero(student: Student, draw: Draw) -> None:
     for scheme, sigma in (("he", {}), ("xavier", {}), ("normal", {"sigma": 0.3})):
         all_W = weights(student.initialize(WIDE, scheme, **sigma, generator=draw.generator()), WIDE)
         z = torch.cat([(W / W.double().std().clamp(min=1e-30)).flatten() for W in all_W])
-        expect(z).all(bool(z.mean().abs() < 0.06), f"the mean is {z.mean():.2g} standard deviations")
+        expect(z).all(bool(z.mean().abs() < 0.06), f"{scheme}: the mean is {z.mean():.2g} standard deviations")
         # Of a Gaussian 3, of a uniform distribution 1.8; chance takes a right one 0.25 off once in 10¹⁵ times.
         kurtosis = (z - z.mean()).pow(4).mean().item()
         text = f"the fourth moment is {kurtosis:.2f}, not about 3 as of a Gaussian"
@@ -364,13 +391,21 @@ def forward_scores(student: Student, X: Tensor, layers: Layers) -> Tensor:
     return finite(scores, len(X), len(layers[-1]["b"]), name="the matrix of scores")
 
 
-def expect_scores(scores: Any, expected: Tensor, *, softmax: bool = True) -> None:
-    """The scores are the expected ones; a ReLU on them is the business of another criterion, `softmax` of one more."""
+def expect_scores(scores: Any, p: Problem, *, softmax: bool = True) -> None:
+    """The scores are the right ones; a ReLU on them is the business of another criterion, `softmax` of one more."""
+    expected = scores_of(p.X, p.layers)
     got = expect(scores, "the matrix of scores").shape(*expected.shape).tensor()
     for other in (torch.clamp(expected, min=0), *([torch.softmax(expected, 1)] if softmax else [])):
         if bool((got - other).norm() <= 1e-6 * other.norm()):
             got = expected
-    expect(got, "the matrix of scores").close_to(expected, single=True)
+
+    def slips() -> Slips:
+        return {
+            "These are probabilities: the scores are asked for, without a softmax.": torch.softmax(expected, 1),
+            "There is no ReLU after the hidden layers.": scores_of(p.X, p.layers, lambda z: z),
+        }
+
+    expect(got, "the matrix of scores").close_to(expected, single=True, slips=slips)
 
 
 @forward.criterion(points=1)
@@ -380,7 +415,7 @@ def one_hidden_layer(student: Student, draw: Draw) -> None:
     for _ in range(2):  # of one shape, so that what is remembered of the first is seen
         p = problem(draw, shape=shape, N=shape[-1] + 7, bias=False)
         p.X[0] = 100 * p.X[0]  # units may be far from 0
-        expect_scores(forward_scores(student, p.X, p.layers), scores_of(p.X, p.layers), softmax=False)
+        expect_scores(forward_scores(student, p.X, p.layers), p, softmax=False)
 
 
 @forward.criterion(points=1)
@@ -388,14 +423,14 @@ def many_layers(student: Student, draw: Draw) -> None:
     """Any number of layers, each of another size, with a ReLU after every hidden one (b = 0 here)."""
     for count in (3, 4, 6):
         p = problem(draw, count, bias=False)
-        expect_scores(forward_scores(student, p.X, p.layers), scores_of(p.X, p.layers))
+        expect_scores(forward_scores(student, p.X, p.layers), p)
 
 
 @forward.criterion(points=0.5)
 def one_layer(student: Student, draw: Draw) -> None:
     """A single layer is the linear classifier of Assignment 1: X W (b = 0 here)."""
     p = problem(draw, 1, bias=False)
-    expect_scores(forward_scores(student, p.X, p.layers), p.X @ p.layers[0]["W"])
+    expect_scores(forward_scores(student, p.X, p.layers), p)
 
 
 @forward.criterion(points=1)
@@ -476,8 +511,11 @@ def loss_of_the_scores(student: Student, draw: Draw) -> None:
         p = problem(draw, count)
         expected = loss_of(p.X, p.y, p.layers)
         loss = apart_from_factor(student.cost(p.X, p.y, p.layers, 0.0), expected, 1 / p.N, name="the cost")
+        P = torch.softmax(scores_of(p.X, p.layers), 1)
+        again = "The softmax is taken twice: `F.cross_entropy` wants scores, not probabilities."
+        slips = {again: F.cross_entropy(P, p.y)}
         # Loose: a tiny number added to a probability is the business of other criteria.
-        expect(loss, "the cost").close_to(expected, rtol=1e-4)
+        expect(loss, "the cost").close_to(expected, rtol=1e-4, slips=lambda slips=slips: slips)
 
 
 @cost.criterion(points=0.5)
@@ -488,7 +526,9 @@ def mean_over_examples(student: Student, draw: Draw) -> None:
     other = scalar(student.cost(2 * p.X, p.y, p.layers, 0.0), "the cost")
     expect(once).all(once != other, "the cost is the same whatever the examples are")
     twice = student.cost(torch.cat([p.X, p.X]), torch.cat([p.y, p.y]), p.layers, 0.0)
-    expect(twice, "the cost with every example twice").close_to(once, because="the cost with each once")
+    slips = {"The loss is summed over the examples; asked for is their mean.": 2 * once}
+    name, because = "the cost with every example twice", "the cost with each once"
+    expect(twice, name).close_to(once, because=because, slips=lambda: slips)
 
 
 @cost.criterion(points=1)
@@ -500,7 +540,15 @@ def regulariser_of_every_layer(student: Student, draw: Draw) -> None:
         for lam in (draw.number(0.1, 0.5), 1e-4, 3.0):
             penalty = penalty_of(p.layers, lam)
             got = student.cost(p.X, p.y, p.layers, lam)
-            expect(got, "the cost").close_to(loss + penalty, penalty=penalty, sizes={"N": p.N, **sized})
+            all_W = [layer["W"] for layer in p.layers]
+            slips = {
+                "Only the last layer is regularised.": loss + penalty_of(p.layers[-1:], lam),
+                "Only the first layer is regularised.": loss + penalty_of(p.layers[:1], lam),
+                "The norm of every W is to be squared.": loss + lam * sum(W.norm() for W in all_W),
+                "The squares are averaged; asked for is their sum.": loss + lam * sum((W**2).mean() for W in all_W),
+            }
+            hints = {"penalty": penalty, "sizes": {"N": p.N, **sized}, "slips": lambda slips=slips: slips}
+            expect(got, "the cost").close_to(loss + penalty, **hints)
 
 
 @cost.criterion(points=0.5, contract=True)
@@ -511,7 +559,7 @@ def biases_are_not_regularised(student: Student, draw: Draw) -> None:
         for layers in (with_parts(p.layers, b=torch.zeros_like), p.layers):
             with_lam, without = (scalar(student.cost(p.X, p.y, layers, v), "the cost") for v in (lam, 0.0))
             added.append(with_lam - without)
-        expect(added[1], "what λ adds").close_to(added[0], because="what it adds where b = 0")
+        expect(added[1], "the part that λ adds").close_to(added[0], because="what it adds where b = 0")
 
 
 @cost.criterion(points=0.5)
@@ -714,7 +762,18 @@ def add_gradient_criteria(exercise: Exercise, bn: bool = False) -> None:
         a, b = (torch.cat([s.got(k, key).flatten() for k, key in there]) for s in (once, twice))
         expect(a).all(bool((a != 0).any()), "every gradient is 0")
         name = "the vector of all gradients of W and b, with every example twice,"
-        expect(b, name).close_to(a, single=True, because="the gradients with each once", sizes={"2": 2})
+
+        def slips() -> Slips:
+            of_W = torch.cat([torch.full_like(once.got(k, key), key == "W").flatten() for k, key in there])
+            too_often = "are divided by N once too often: the 1/N is in the gradient at the scores already."
+            return {
+                "A sum over the examples, where their mean is meant: the 1/N is missing.": 2 * a,
+                f"The gradients of W {too_often}": a * (1 - of_W / 2),
+                f"The gradients of b {too_often}": a * (1 + of_W) / 2,
+                f"All gradients {too_often}": a / 2,
+            }
+
+        expect(b, name).close_to(a, single=True, because="the gradients with each once", slips=slips)
 
     @exercise.criterion(points=1)
     def regulariser_of_every_layer(student: Student, draw: Draw) -> None:
@@ -1090,7 +1149,12 @@ def expect_trained(student: Student, training: Training, generator: torch.Genera
         for key in layer:
             got = entry(result, k, key, layer[key].shape, "the layers").double()
             expected = nearest(got, [layers[k][key] for layers in right])
-            expect(got, f"{key} of layers[{k}]").close_to(expected, rtol=1e-5, because=because)
+
+            def slips(k: int = k, key: str = key, got: Tensor = got) -> Slips:
+                early = [training.after(count, size)[k][key] for count in range(training.updates)]
+                return {"These are layers from before the last update.": nearest(got, early)}
+
+            expect(got, f"{key} of layers[{k}]").close_to(expected, rtol=1e-5, because=because, slips=slips)
 
 
 def expect_layers(result: Any, expected: Layers, because: str) -> None:
@@ -1313,7 +1377,9 @@ def on_step_is_told_t_and_lr(student: Student, draw: Draw) -> None:
         torch.tensor(v, dtype=torch.float64)
         for v in (training.column(1, "lr"), [training.lr(t) for t in range(len(told))])
     )
-    expect(lr, "the lr that on_step was given").close_to(expected, rtol=1e-3)
+    late = torch.tensor([training.lr(t + 1) for t in range(len(told))], dtype=torch.float64)
+    slips = {"These are the rates of the updates t + 1: the first update has t = 0.": late}
+    expect(lr, "the lr that on_step was given").close_to(expected, rtol=1e-3, slips=lambda: slips)
 
 
 @train.criterion(points=0.5)
@@ -1415,6 +1481,9 @@ class Rule:
     usual: dict[str, Any]  # constants as PyTorch has them, but for lr and ε
     others: Callable[[Draw], dict[str, Any]]  # quite other ones
     fixed: dict[str, Any] = field(default_factory=dict)  # what else PyTorch's optimiser has to be told
+    slips: Callable[[dict[str, Any]], dict[str, float]] = (
+        lambda constants: {}
+    )  # by which factor they spoil a first step
 
     def constants(self, draw: Draw) -> dict[str, Any]:
         """The usual constants, with a random lr."""
@@ -1469,8 +1538,11 @@ def add_step_criteria(rule: Rule) -> None:
             theta, gradients, constants = start(draw, 1)
             got = rule.path(student, theta, gradients, constants) - theta
             expected = rule.right_path(theta, gradients, constants) - theta
+            slips = {sentence: factor * expected for sentence, factor in rule.slips(constants).items()}
+            # The nearest alone: with usual constants two of them may give nearly the same step.
+            likely = dict(sorted(slips.items(), key=lambda slip, got=got: float((slip[1] - got).norm()))[:1])
             expect(got, "theta after one step, less theta before,").close_to(
-                expected, single=True, because=f"torch.optim.{name}"
+                expected, single=True, because=f"torch.optim.{name}", slips=lambda likely=likely: likely
             )
 
     @exercise.criterion(points=1)
@@ -1510,7 +1582,9 @@ def add_step_criteria(rule: Rule) -> None:
             if all_right:
                 expect(got, f"theta less the first theta, with another {key},").close_to(right, single=True)
             elif bool((right - right_usual).norm() > 1e-3 * right_usual.norm()):
-                expect(got).all(bool((got - usual).norm() > 1e-6 * usual.norm()), f"{key} makes no difference")
+                same = bool((got - usual).norm() <= 1e-6 * usual.norm())
+                what = f"betas[{int(change[key][0] == constants[key][0])}]" if key == "betas" else key
+                expect(got).all(not same, f"{what} makes no difference")
         if "eps" in constants and all_right:
             tiny, without = [1e-9 * grad for grad in gradients], {**constants, "eps": 0.0}
             got, right = paths(student, theta, tiny, without)
@@ -1544,11 +1618,22 @@ MOMENTUM = Rule(
     torch.optim.SGD,
     {"momentum": 0.9},
     lambda draw: {"lr": draw.number(1, 2), "momentum": draw.number(0.3, 0.7)},
+    slips=lambda constants: {
+        "The first velocity is g₁, not 0.": 0.0,
+        "The first velocity is g₁, without the factor 1 − μ.": 1 - constants["momentum"],
+    },
 )
 add_step_criteria(MOMENTUM)
 
 nesterov_step = Exercise("nesterov_step", forbidden=FORBIDDEN, opaque=(1,))
-NESTEROV = replace(MOMENTUM, exercise=nesterov_step, fixed={"nesterov": True})
+NESTEROV = replace(
+    MOMENTUM,
+    exercise=nesterov_step,
+    fixed={"nesterov": True},
+    slips=lambda constants: {
+        "That is a step of `momentum_step`, which does not look ahead.": 1 / (1 + constants["momentum"]),
+    },
+)
 add_step_criteria(NESTEROV)
 
 rmsprop_step = Exercise("rmsprop_step", forbidden=FORBIDDEN, opaque=(1,))
@@ -1557,6 +1642,10 @@ RMSPROP = Rule(
     torch.optim.RMSprop,
     {"alpha": 0.99, "eps": 1e-12},
     lambda draw: {"lr": draw.number(1, 2), "alpha": draw.number(0.5, 0.9)},
+    slips=lambda constants: {
+        "The memory starts from a₀ = 0, so a₁ is not g₁² itself.": math.sqrt(1 - constants["alpha"]),
+        "α and 1 − α are exchanged.": math.sqrt((1 - constants["alpha"]) / constants["alpha"]),
+    },
 )
 add_step_criteria(RMSPROP)
 
@@ -1566,6 +1655,11 @@ ADAM = Rule(
     torch.optim.Adam,
     {"betas": (0.9, 0.999), "eps": 1e-12},
     lambda draw: {"lr": draw.number(1, 2), "betas": (draw.number(0.3, 0.7), draw.number(0.8, 0.95))},
+    slips=lambda constants: {
+        "The bias correction is missing.": (1 - constants["betas"][0]) / math.sqrt(1 - constants["betas"][1]),
+        "The bias correction of m is missing.": 1 - constants["betas"][0],
+        "The bias correction of a is missing.": 1 / math.sqrt(1 - constants["betas"][1]),
+    },
 )
 add_step_criteria(ADAM)
 
@@ -1698,9 +1792,12 @@ def normalises_somehow(student: Student, b: Batch) -> bool:
     return bool((one[0] != one[1]).any()) and (depends or not grows)
 
 
+UNBIASED = "The variance is divided by N − 1, as `var` does by default; `unbiased=False` divides by N."
+
+
 def statistic(running: Any, key: str, m: int) -> Tensor:
     """One of the running statistics that were returned."""
-    return entry([running], 0, key, (m,), "running")
+    return value_of(running, key, (m,), "running")
 
 
 @batch_norm_forward.criterion(points=1)
@@ -1712,7 +1809,14 @@ def normalises_every_feature(student: Student, draw: Draw) -> None:
     for running in (None, statistics(draw, len(b.gamma))):
         out, _, _ = b.plain.forward(student, running, training=True)
         got = apart_from_factor(out, expected, math.sqrt(N / (N - 1)), name="out")
-        expect(got, "out").close_to(expected, single=True, because="the batch's own statistics", sizes={"N": N})
+        over_features = (b.S - b.S.mean(1, keepdim=True)) / b.S.std(1, unbiased=False, keepdim=True)
+        slips = {
+            "Divided by the variance; its root is meant.": (b.S - b.mean) / b.var,
+            "Mean and variance are those of the rows; a column has its own.": over_features,
+        }
+        expect(got, "out").close_to(
+            expected, single=True, because="the batch's own statistics", sizes={"N": N}, slips=lambda slips=slips: slips
+        )
 
 
 @batch_norm_forward.criterion(points=0.5)
@@ -1722,7 +1826,9 @@ def variance_is_divided_by_N(student: Student, draw: Draw) -> None:
     if normalises_somehow(student, b):
         return
     out, _, _ = b.plain.forward(student, None, training=True)
-    expect((out**2).mean(0), "the mean square of a column of out").close_to(torch.ones_like(b.gamma), single=True)
+    ones, N = torch.ones_like(b.gamma), len(b.S)
+    slips = {UNBIASED: ones * (N - 1) / N}
+    expect((out**2).mean(0), "the mean square of a column of out").close_to(ones, single=True, slips=lambda: slips)
     one = Batch(b.S[:1], b.gamma, b.beta).plain
     for running in (None, statistics(draw, len(b.gamma))):
         out, _, _ = one.forward(student, running, training=True, eps=1e-5)
@@ -1794,7 +1900,9 @@ def running_average(student: Student, draw: Draw) -> None:
         for old, new in zip(olds, news, strict=True):
             got = statistic(new, "mean", m)
             expected = nearest(got, [decay * old["mean"] + (1 - decay) * s["mean"] for s in own])
-            expect(got, f"running['mean'] with decay = {decay:.2f}").close_to(expected)
+            turned = [(1 - decay) * old["mean"] + decay * s["mean"] for s in own]
+            slips = {"decay and 1 − decay are exchanged.": nearest(got, turned)}
+            expect(got, f"running['mean'] with decay = {decay:.2f}").close_to(expected, slips=lambda s=slips: s)
         # Two old variances and one batch: the difference tells the weight of the old, whatever the batch's is.
         moved = statistic(news[0], "var", m) - statistic(news[1], "var", m)
         name = f"the difference between running['var'] from two old ones, with decay = {decay:.2f},"
@@ -1812,7 +1920,15 @@ def running_variance(student: Student, draw: Draw) -> None:
     own, first = own_statistics(student, b), statistic(start, "var", m)
     right = nearest(first, [s["var"] for s in own])
     got = apart_from_factor(first, right, 1 / (1 - 0.9), name="running['var']")
-    expect(got, "running['var'] of the first batch").close_to(right, sizes={"N": len(b.S), "N − 1": len(b.S) - 1})
+    N = len(b.S)
+    slips = {
+        "That is the standard deviation; its square is asked for.": right.sqrt(),
+        UNBIASED: right * N / (N - 1),
+        "ε is added to it; it belongs under the root alone.": right + 0.1,
+    }
+    expect(got, "running['var'] of the first batch").close_to(
+        right, sizes={"N": N, "N − 1": N - 1}, slips=lambda: slips
+    )
     _, _, new = b.forward(student, old, training=True, decay=decay, eps=0.1)
     new_mean, new_var = (statistic(new, key, m) for key in ("mean", "var"))
     # The weight of the batch, as the running mean shows it: a wrong one is the business of another criterion.
@@ -1937,10 +2053,44 @@ class BatchNormPasses:
         """One of the gradients is right, for the forward pass that the student wrote."""
         got = self.got(name)
         try:
-            expect(got, name).close_to(self.expected[name], because="autograd's result", sizes={"N": len(self.batch.S)})
+            expect(got, name).close_to(
+                self.expected[name],
+                because="autograd's result",
+                sizes={"N": len(self.batch.S)},
+                slips=self._slips(name),
+            )
         except Unmet:
             if self.follows or not self._fits_the_own_output(got, name):
                 raise
+
+    def _slips(self, name: str) -> Callable[[], Slips]:
+        """What usual slips give for one of the gradients."""
+
+        def of_S() -> Slips:
+            b, q = self.batch, self.upstream
+            r = 1 / torch.sqrt(b.var + self.eps)
+            normal = (b.S - b.mean) * r
+            along, across, N = normal * (q * normal).mean(0), q.mean(0), len(q)
+            return {
+                "Only the direct path: mean and variance, too, depend on S.": b.gamma * r * q,
+                "The path through the variance is missing.": b.gamma * r * (q - across),
+                "The path through the mean is missing.": b.gamma * r * (q - along),
+                "γ is missing.": r * (q - across - along),
+                "It is not divided by √(v + ε).": b.gamma * (q - across - along),
+                "Sums over the rows stand where their means are meant.": b.gamma * r * (q - N * across - N * along),
+                "The last term has a sum over the rows, not their mean.": b.gamma * r * (q - across - N * along),
+                "The last term has the wrong sign.": b.gamma * r * (q - across + along),
+            }
+
+        def of_parameter() -> Slips:
+            other = BACKWARD_NAMES[3 - BACKWARD_NAMES.index(name)]
+            scaled = "γ times too large: the gradients of γ and β need what comes from above, not its product with γ."
+            return {
+                scaled: self.batch.gamma * self.expected[name],
+                f"That is {other}: the two are exchanged.": self.expected[other],
+            }
+
+        return of_S if name == "grad_S" else of_parameter
 
     def _fits_the_own_output(self, got: Tensor, name: str) -> bool:
         """Whether a gradient is that of what the student's forward pass computes, by formula or by small steps."""
@@ -2298,7 +2448,8 @@ def expectation_is_kept(student: Student, draw: Draw) -> None:
         # Should p be taken for the probability of staying, that is the business of another criterion.
         share = min((1 - p, p), key=lambda share: abs(stays.double().mean().item() - share))
         factor = (out / H)[stays].double().mean()
-        expect(factor, f"the factor of the entries that stay, for p = {p:.2f},").close_to(1 / share)
+        name = f"the factor of the entries that stay, for p = {p:.2f},"
+        expect(factor, name).close_to(1 / share, because=f"1 / {share:.2f}: about {share:.0%} of all entries stay")
 
 
 @dropout_forward.criterion(points=1)
@@ -2489,7 +2640,7 @@ def one_for_every_cycle(student: Student, draw: Draw) -> None:
 
 @train_snapshots.criterion(points=1)
 def last_is_the_end_of_training(student: Student, draw: Draw) -> None:
-    """The last one is what `train` returns: every update takes cyclical_lr(t, …) times the gradient of the cost."""
+    """The last one has the layers after all updates, each by cyclical_lr(t, …) times the gradient of the cost."""
     for cycles in (1, 3):
         training = whole_set(draw, cycles=cycles).changed(lam=draw.number(0.05, 0.1))
         result = training.run(student, draw.generator(), function="train_snapshots")
@@ -2554,8 +2705,16 @@ def smoothed_target(student: Student, draw: Draw) -> None:
         target = torch.full_like(scores, epsilon / K)
         target[torch.arange(N), y] += 1 - epsilon
         expected = -(target * log_p).sum(1).mean()
+        of_truth, of_all = -log_p[torch.arange(N), y].mean(), -log_p.sum(1).mean()
+        rest = (1 - epsilon) * of_truth
+        slips = {
+            "ε is divided by K − 1.": rest + epsilon / (K - 1) * of_all,
+            "ε is shared by the other classes alone.": rest + epsilon / (K - 1) * (of_all - of_truth),
+            "Every class gets ε, not ε / K.": rest + epsilon * of_all,
+            "The true class keeps all of its 1, not 1 − ε.": of_truth + epsilon / K * of_all,
+        }
         loss = apart_from_factor(student.label_smoothing_cross_entropy(scores, y, epsilon), expected, 1 / N)
-        expect(loss, "the loss").close_to(expected)
+        expect(loss, "the loss").close_to(expected, slips=lambda slips=slips: slips)
 
 
 @label_smoothing_cross_entropy.criterion(points=0.5)
@@ -2575,7 +2734,9 @@ def smoothed_mean_over_examples(student: Student, draw: Draw) -> None:
     other = scalar(student.label_smoothing_cross_entropy(2 * scores, y, epsilon), "the loss")
     expect(once).all(once != other, "the loss is the same whatever the scores are")
     twice = student.label_smoothing_cross_entropy(torch.cat([scores, scores]), torch.cat([y, y]), epsilon)
-    expect(twice, "the loss with every example twice").close_to(once, because="the loss with each once")
+    slips = {"The loss is summed over the examples; asked for is their mean.": 2 * once}
+    name, because = "the loss with every example twice", "the loss with each once"
+    expect(twice, name).close_to(once, because=because, slips=lambda: slips)
 
 
 @label_smoothing_cross_entropy.criterion(points=0.5, name="large_scores_do_not_overflow")

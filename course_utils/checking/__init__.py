@@ -20,7 +20,7 @@ from course_utils.checking.results import apart_from_factor, finite, scalar
 from course_utils.checking.slopes import follows_slopes
 from course_utils.checking.student import LocalStudent, Student
 from course_utils.checking.unmet import CriterionFault, Unmet
-from course_utils.checking.values import Foreign
+from course_utils.checking.values import Foreign, describe
 from course_utils.checking.variants import Alternative, Mistake, alternative, mistake, variants_of
 from course_utils.checking.verdict import CriterionResult, ExerciseResult, judge_exercise
 
@@ -48,6 +48,7 @@ __all__ = [
     "as_dtype",
     "away_from_zero",
     "checker",
+    "describe",
     "exercises_of",
     "expect",
     "finite",

@@ -60,6 +60,60 @@ def test_mistake_fails_exactly_what_it_breaks(variant: Mistake, reference: dict[
         assert result.score < result.max_score
 
 
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("variance_for_std", "That is the variance"),
+        ("he_by_outputs", "The number of outputs"),
+        ("no_relu", "no ReLU after the hidden layers"),
+        ("probabilities_for_scores", "without a softmax"),
+        ("losses_summed", "summed over the examples"),
+        ("last_layer_regularised", "Only the last layer"),
+        ("first_layer_regularised", "Only the first layer"),
+        ("mean_of_squares", "The squares are averaged"),
+        ("norm_without_square", "is to be squared"),
+        ("gradients_of_the_sum", "the 1/N is missing"),
+        ("divided_by_N_twice", "divided by N once too often"),
+        ("mean_for_b", "The gradients of b are divided by N"),
+        ("bn_gradients_of_the_sum", "the 1/N is missing"),
+        ("learning_rate_of_the_next_update", "the first update has t = 0"),
+        ("best_layers_returned", "from before the last update"),
+        ("weighted_mean", "without the factor 1 − μ"),
+        ("plain_momentum", "does not look ahead"),
+        ("alpha_swapped", "are exchanged"),
+        ("starts_at_the_first_square", "The memory starts from a₀ = 0"),
+        ("no_bias_correction", "The bias correction is missing"),
+        ("only_the_mean_corrected", "The bias correction of a is missing"),
+        ("only_the_squares_corrected", "The bias correction of m is missing"),
+        ("unbiased_everywhere", "divided by N − 1"),
+        ("divided_by_the_variance", "its root is meant"),
+        ("over_the_features", "are those of the rows"),
+        ("weights_swapped", "are exchanged"),
+        ("std_for_running_variance", "That is the standard deviation"),
+        ("eps_in_the_running_variance", "under the root alone"),
+        ("statistics_as_constants", "Only the direct path"),
+        ("mean_path_missing", "The path through the mean is missing"),
+        ("variance_path_missing", "The path through the variance is missing"),
+        ("variance_path_added", "has the wrong sign"),
+        ("gamma_missing_in_the_gradient", "γ is missing"),
+        ("std_missing_in_the_gradient", "not divided by √(v + ε)"),
+        ("sums_for_means", "where their means are meant"),
+        ("beta_gradient_with_gamma", "not its product with γ"),
+        ("gamma_and_beta_exchanged", "the two are exchanged"),
+        ("shared_by_the_wrong_classes", "the other classes alone"),
+        ("epsilon_not_divided", "not ε / K"),
+        ("smoothed_losses_summed", "summed over the examples"),
+    ],
+)
+def test_the_notebook_names_the_slip(name: str, cause: str, reference: dict[str, Any]) -> None:
+    """What a student sees before anyone graded anything: the visible criteria's own words."""
+    variant = next(v for v in MISTAKES if v.name == name)
+    for secret in SECRETS[:2]:
+        result = judged(variant.exercise, with_variant(reference, variant), secret)
+        told = [c.message for c in result.criteria if c.criterion.visible and not c.passed]
+        assert any(cause in message for message in told), told
+
+
 def test_every_exercise_has_mistakes_alternatives_and_hidden_criteria() -> None:
     for name, exercise in EXERCISES.items():
         assert sum(v.exercise == name for v in MISTAKES) >= 5
