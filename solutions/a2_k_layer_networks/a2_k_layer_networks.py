@@ -406,8 +406,8 @@ check("cost")
 # the factor $W_{ij}$, and so $\partial L / \partial H_{ni} = \sum_j G_{nj} W_{ij}$. Write down the shapes: $(N,
 # m_l)(m_l, m_{l-1}) \to (N, m_{l-1})$.
 #
-# **3. Through a ReLU**, $H = \max(0, S)$ entry by entry. Its slope is 1 where $S > 0$ and 0 elsewhere. With $\odot$
-# for the product entry by entry,
+# **3. Through a ReLU**, $H = \max(0, S)$ entry by entry. Its slope is 1 where $S > 0$ and 0 elsewhere, for which we
+# write $[S > 0]$. With $\odot$ for the product entry by entry,
 #
 # $$
 # G^{(l-1)} = \Bigl( G^{(l)}\, W^{(l)\top} \Bigr) \odot \bigl[ S^{(l-1)} > 0 \bigr] .
@@ -807,9 +807,9 @@ plot_curves(
 )
 
 # %% [markdown]
-# Two hidden units are too few, and ten take their time. The loss of fifty falls on a nearly straight line, which on
-# this axis means exponentially. As in Assignment 1 this proves that the code works, and nothing else: on new images
-# the same network is hardly better than guessing.
+# Two hidden units are too few, and ten take their time. Around update 600 both losses that fall make a pause: there
+# $\eta$ is at its lowest. As in Assignment 1 this proves that the code works, and nothing else: on new images the same
+# network is hardly better than guessing.
 
 # %% [markdown]
 # ## 3.3 Which learning rates? The range test
@@ -1049,8 +1049,8 @@ plot_search(rounds, parameter="λ", quantity="accuracy", title="Validation accur
 # %% [markdown]
 # Over two orders of magnitude $\lambda$ hardly matters, and beyond $10^{-2}$ it costs dearly. (On CIFAR-10 everything
 # between $10^{-5}$ and $10^{-3}$ lies within a point and a half in the same round, and $4 \cdot 10^{-2}$ costs six
-# points.) How long we train, one cycle or two, matters as much as the best and the second best $\lambda$ do. And are
-# differences of 0.3 points real? The next experiment asks.
+# points.) Whether we train for one cycle or two matters more than whether we take the best $\lambda$ or the second
+# best. And are differences of 0.3 points real? The next experiment asks.
 
 # %% [markdown]
 # ## 4.2 The price of choosing
@@ -1204,8 +1204,8 @@ plot_weight_templates(
 # $$
 #
 # Directions that keep changing sign cancel. A direction that stays the same adds up to
-# $1 + \mu + \mu^2 + \dots = 1/(1-\mu)$ gradients: ten times the step for $\mu = 0.9$. (Books that write $(1 - \mu)
-# g_t$ have another $\eta$. We do not.)
+# $1 + \mu + \mu^2 + \dots = 1/(1-\mu)$ gradients: ten times the step for $\mu = 0.9$. (Some books write $(1 - \mu)
+# g_t$, and their $\eta$ is another one. Here $g_t$ comes without a factor.)
 #
 # ### Exercise `momentum_step`
 #
@@ -1409,15 +1409,15 @@ with course_style():
     right.set(xlabel="learning rate η", ylabel="validation accuracy (%)", title=f"After {updates} updates")
     right.axhline(100 / K, color="black", linestyle=":", linewidth=1)
     left.legend()
-    right.legend(fontsize=9)
+    right.legend(fontsize=9, loc="upper left")
 
 # %% [markdown]
 # At their own best rates all five come out nearly alike on CIFAR-10, within a point or so. What differs is *where* the
 # best rate lies: momentum's a factor of ten or more below that of plain gradient descent, because it adds up ten
 # gradients, and that of Adam and RMSprop somewhere else entirely, because it is a step length. Had we compared all at
-# $\eta = 0.001$, Adam would have won by twenty points; at $\eta = 0.1$ plain gradient descent would have won by
-# thirty. Papers have been written about less. (On the small set, after only 150 updates, the rules with momentum are
-# ahead: they get going sooner.)
+# $\eta = 0.001$, plain gradient descent would have come last, a dozen points behind the others. Papers have been
+# written about less. (On the small set, after only 150 updates, the rules with momentum are ahead: they get going
+# sooner.)
 
 # %% [markdown]
 # # 6. Batch normalisation
@@ -1871,7 +1871,7 @@ with course_style():
         left.loglog(sigmas, first_gradient[kind], line, color=colour, label=kind)
         right.semilogx(sigmas, 100 * np.array(reached[kind]), line, color=colour, label=kind)
     right.axhline(100 / K, color="black", linestyle=":")
-    right.text(sigmas[0], 100 / K + 1, "guessing")
+    right.text(sigmas[2], 100 / K + 1, "guessing", horizontalalignment="center")
     left.set(xlabel="σ of all initial weights", ylabel="size of the gradient of W, layer 1", title="Before training")
     right.set(
         xlabel="σ of all initial weights", ylabel="validation accuracy (%)", title="After one cycle", ylim=(0, None)
@@ -2047,11 +2047,11 @@ plot_curves(
 
 # %% [markdown]
 # Without dropout the network learns its few images by heart. Its validation accuracy has settled long since, but on
-# CIFAR-10 its validation *loss* turns and climbs to 2.25, nearly the $\ln K$ of somebody who knows nothing, at 42 %
-# accuracy. The answers stay the same and become more and more certain, the wrong ones too. With dropout the training
-# accuracy is lower, the validation accuracy a little higher, and the loss stays down. Dropout cannot replace the
-# images that are missing, but it keeps the network from believing that it has seen them all. (On the small set
-# training is too short for the loss to turn, and the curves lie close together.)
+# CIFAR-10 its validation *loss* turns and climbs to about $\ln K$, as if it knew nothing, at more than 40 % accuracy.
+# The answers stay the same and become more and more certain, the wrong ones too. With dropout the training accuracy is
+# lower, the validation accuracy a little higher, and the loss stays down. Dropout cannot replace the images that are
+# missing, but it keeps the network from believing that it has seen them all. (On the small set training is too short
+# for the loss to turn, and the curves lie close together.)
 
 # %% [markdown]
 # # 8. Bonus
@@ -2091,9 +2091,9 @@ check("ensemble")
 # several networks for nothing (G. Huang et al., 2017): keep a snapshot at the end of every cycle.
 #
 # Everything is as in `train`, `on_step` included, but return a list of `cycles` lists of layers: the parameters after
-# the last update of cycle 1, of cycle 2, and so on. A snapshot does not change when training goes on, and the last one
-# is what `train` would return. Whether an epoch runs on across the end of a cycle, as in `train`, or a new one begins
-# there is left to you.
+# the last update of cycle 1, of cycle 2, and so on. A snapshot does not change when training goes on. Whether an epoch
+# runs on across the end of a cycle, so that the last snapshot is what `train` returns, or a new epoch begins there is
+# left to you.
 
 
 # %% exercise="train_snapshots"
@@ -2159,9 +2159,9 @@ with course_style():
 
 # %% [markdown]
 # A mean gains when its members are about equally good and are wrong in *different* places. On CIFAR-10 all snapshots
-# but the first are about equally good, neighbours disagree on every ninth image, and the ensemble is nearly a point
-# better than any of them, for no training at all. On the small set the network is still getting better from cycle to
-# cycle; there older snapshots only drag the mean down. An ensemble is not magic.
+# but the first are about equally good, neighbours disagree on more than one image in ten, and the ensemble is nearly a
+# point better than any of them, for no training at all. On the small set the network is still getting better from
+# cycle to cycle; there older snapshots only drag the mean down. An ensemble is not magic.
 
 # %% [markdown]
 # ## 8.2 Wider
