@@ -64,7 +64,7 @@ def processor_time(seconds: float) -> Iterator[None]:
     Raises
     ------
     Overrun
-        When the time is used up.
+        When the time is used up, and every second after that: the block may have taken it for an error of its own.
     """
 
     def stop(number: int, frame: object) -> None:
@@ -75,7 +75,7 @@ def processor_time(seconds: float) -> Iterator[None]:
         return
     before = signal.signal(signal.SIGPROF, stop)
     try:
-        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)

@@ -134,24 +134,28 @@ class Judge:
         # What calls the forbidden must not lend its results to any other exercise, whichever comes first.
         unusable = {name for name, reading in readings.items() if reading.violations}
         failing = set(unusable)
+        judged.order = [
+            name
+            for name in assignment.exercises
+            if not affected_only or ({name} | readings[name].exercises) & submission.defined
+        ]
+        # What is made at run time, past the reading of the source, does not count as defined.
+        there = set(judged.order) if reference_first else submission.defined
         try:
-            for name, exercise in assignment.exercises.items():
-                reading = readings[name]
-                if affected_only and not ({name} | reading.exercises) & submission.defined:
-                    continue
-                judged.order.append(name)
+            met = self._met(session, [n for n in judged.order if n in there and n not in kept], readings, secret)
+            for name in judged.order:
+                exercise, reading = assignment.exercises[name], readings[name]
                 leaning = self._leaning(exercise, reading, failing, unusable)
                 if name in kept and kept[name].leaning == leaning:
                     judged.kept[name] = kept[name]
                     failing |= {name} if kept[name].failing else set()
                     unusable |= {name} if kept[name].unusable else set()
                     continue
-                if not reference_first and name not in submission.defined:
-                    # What is made at run time, past the reading of the source, does not count as defined.
+                if name not in there:
                     results = [CriterionResult(c, not_defined(name)) for c in exercise.criteria]
                     one = JudgedExercise(ExerciseResult(exercise, results))
                 else:
-                    one = self._judge_exercise(session, exercise, reading, leaning, secret)
+                    one = self._judge_exercise(session, exercise, reading, leaning, secret, met.get(name, []))
                 judged.exercises[name] = one
                 one.leaning = leaning
                 faults = [c.criterion.name for c in one.result.criteria if c.unmet and c.unmet.kind == "fault"]
@@ -234,15 +238,32 @@ class Judge:
             self._uses[name, tuple(forbidden)] = bool(found)
         return self._uses[name, tuple(forbidden)]
 
+    def _met(
+        self, session: Session, names: Sequence[str], readings: Mapping[str, Reading], secret: str
+    ) -> dict[str, list[CriterionResult]]:
+        """The results of those exercises that can be asked together and of which every criterion is met."""
+        _seed(secret)
+        plain = [n for n in names if readings[n].keeps_nothing and not readings[n].violations]
+        return self._together.met([self.assignment.exercises[n] for n in plain], session, secret)
+
     def _judge_exercise(
-        self, session: Session, exercise: Exercise, reading: Reading, leaning: Leaning, secret: str
+        self,
+        session: Session,
+        exercise: Exercise,
+        reading: Reading,
+        leaning: Leaning,
+        secret: str,
+        met: list[CriterionResult],
     ) -> JudgedExercise:
         if reading.violations:
             not_judged = refused(exercise, reading.violations)
             return JudgedExercise(not_judged, [], [c.message for c in not_judged.criteria[:1]])
         stand_ins = {e: self._reference[e] for e in leaning.stand_ins}
         lent = {e: self._reference[e] for e in leaning.lent}
-        attempt = self._attempt(session, exercise, secret, lent, alone=not reading.keeps_nothing)
+        if met and not lent:
+            attempt = _Attempt(met)
+        else:
+            attempt = self._attempt(session, exercise, secret, lent, alone=not reading.keeps_nothing)
         for result in attempt.results:
             if result.passed and lent:
                 result.note = _carried_note(lent)
@@ -276,13 +297,7 @@ class Judge:
         replaced: dict[str, Callable[..., Any]],
         alone: bool = True,
     ) -> _Attempt:
-        def begin() -> None:  # the judge may have judged others before, and the reference draws as it likes
-            torch.manual_seed(int(secret[:12], 16))
-
-        begin()
-        if not (alone or replaced) and (met := self._together.met(exercise, session, secret)):
-            return _Attempt(met)
-        begin()
+        _seed(secret)
         student = JailedStudent(session, replaced, self._opaque, alone=alone)
         attempt = _Attempt([])
         stalls = 0
@@ -325,6 +340,11 @@ class Judge:
         named = [m.says for m in found]
         generic = [c for r in failed if r.unmet for c in r.unmet.causes[:1]]
         return list(dict.fromkeys(named or generic))[:4]
+
+
+def _seed(secret: str) -> None:
+    """Seed what the reference draws with as it likes: the judge may have judged others before."""
+    torch.manual_seed(int(secret[:12], 16))
 
 
 def _carried_note(replaced: Iterable[str]) -> str:

@@ -14,10 +14,10 @@ from autograder.bounded import Overrun, bounded
 from autograder.errors import CourseError
 from autograder.harmless import harmless_line
 from autograder.jail import Sandbox, Zygote
-from autograder.runner.frames import Closed, Decoder, Encoder, FrameError, TimeUp
+from autograder.runner.frames import Buffer, Closed, Decoder, Encoder, FrameError, TimeUp
 from autograder.submission import StudentCell
 from course_utils.checking import CriterionFault, Student, Unmet
-from course_utils.checking.props import is_prop, prop_title
+from course_utils.checking.props import Given, is_prop, prop_title
 from course_utils.checking.student import Call, exception_verdict, not_defined, nothing_written, who_and_where
 
 MAX_CALLBACK_NUMBERS = 60_000  # entries of all arguments with which a student may call a function of the judge's
@@ -127,7 +127,7 @@ class Session:
                 raise Unmet(self._no_time_left(), "time")
             sandbox = self._sandbox or self._run_cells()
             try:
-                sandbox.channel.send({"op": "fork", "seed": self._seed}, deadline=self.deadline(5))
+                sandbox.channel.send({"op": "fork", "seed": self._seed})
                 if sandbox.channel.receive(self.deadline(5))[0].get("op") == "forked":
                     self._common_fork = not alone
                     return sandbox
@@ -139,7 +139,7 @@ class Session:
     def _is_there(self, sandbox: Sandbox) -> bool:
         """Whether the fork still answers; where the last exercise has ended it after its last call, it is closed."""
         try:
-            sandbox.channel.send({"op": "ping"}, deadline=self.deadline(5))
+            sandbox.channel.send({"op": "ping"})
             if sandbox.channel.receive(self.deadline(5))[0].get("op") == "pong":
                 return True
         except FrameError:
@@ -153,7 +153,7 @@ class Session:
         if self._sandbox is None:
             return
         try:
-            self._sandbox.channel.send({"op": "end"}, deadline=self.deadline(2))
+            self._sandbox.channel.send({"op": "end"})
             if self._sandbox.channel.receive(self.deadline(2))[0].get("op") != "ended":
                 self.close()
         except FrameError:
@@ -171,9 +171,7 @@ class Session:
                 if cell.error or number in self._left_out:
                     continue
                 try:
-                    sandbox.channel.send(
-                        {"op": "cell", "source": cell.source, "name": cell.name}, deadline=self.deadline(5)
-                    )
+                    sandbox.channel.send({"op": "cell", "source": cell.source, "name": cell.name})
                     reply = sandbox.channel.receive(self.deadline(self._limits.cell))[0]
                     if reply.get("op") != "ran":
                         raise FrameError("The runner answered something else.")
@@ -227,7 +225,7 @@ class Request:
     function: str
     what: str
     message: dict[str, Any]
-    chunks: list[bytes | memoryview]
+    chunks: list[Buffer]
     callbacks: dict[str, Callable[..., Any]]
     generators: list[torch.Generator]
     held: list[Unmet] = field(default_factory=list)
@@ -285,7 +283,7 @@ class JailedStudent(Student):
         sandbox = self._session.fork(self._alone)
         self._deadline = self._session.deadline(self._limit)  # cells have a time of their own
         if self._replaced:
-            sandbox.channel.send({"op": "replace", "names": list(self._replaced)}, deadline=self._deadline)
+            sandbox.channel.send({"op": "replace", "names": list(self._replaced)})
             if sandbox.channel.receive(self._deadline)[0].get("op") != "replaced":
                 raise FrameError("The runner answered something else.")
         return sandbox
@@ -345,7 +343,7 @@ class JailedStudent(Student):
     ) -> Call:
         request = self._request(function, args, kwargs, prop)
         request.message["first"], self._first = self._first, False
-        sandbox.channel.send(request.message, request.chunks, self._deadline)
+        sandbox.channel.send(request.message, request.chunks)
         return self.result(request, *self.reply(sandbox, request))
 
     def _request(
@@ -364,6 +362,8 @@ class JailedStudent(Student):
                 if callbacks.get(name, value) is not value:
                     name = f"{name}_{len(callbacks)}"
                 callbacks[name] = value
+                if isinstance(value, Given):
+                    return {"given": [name, value.maker.__name__, encoder.encode(list(value.bound))]}
                 return {"callback": name}
             return None
 
@@ -401,16 +401,7 @@ class JailedStudent(Student):
         if not isinstance(name, str) or name not in callbacks:
             raise FrameError("a function was called that was not given.")
         decoder = Decoder(raw, lambda node: self._own(node, decoder, callbacks))
-        decoded = decoder.decode(message.get("arguments"))
-        if not (isinstance(decoded, list) and len(decoded) == 2 and isinstance(decoded[0], list)):
-            raise FrameError("a call back has no arguments.")
-        positional, named = decoded
-        if not isinstance(named, dict) or not all(isinstance(k, str) for k in named):
-            raise FrameError("a call back has no arguments.")
-        count = _numbers(decoded)
-        self._numbers += count
-        if count > MAX_CALLBACK_NUMBERS or self._numbers > MAX_CRITERION_NUMBERS:  # an outer product fills the memory
-            raise FrameError("a given function was called with more numbers than any exercise needs.")
+        positional, named = self._arguments(decoder.decode(message.get("arguments")))
         encoder = Encoder()
         reply: dict[str, Any] = {"op": "callback result", "result": None, "error": None, "generators": []}
         try:
@@ -428,7 +419,42 @@ class JailedStudent(Student):
             reply["error"] = f"{name} raised {type(error).__name__}: {error}"[:500]
         generators = [a for a in [*positional, *named.values()] if isinstance(a, torch.Generator)]
         reply["generators"] = [encoder.encode(g.get_state()) for g in generators]
-        sandbox.channel.send(reply, encoder.chunks, self._deadline)
+        sandbox.channel.send(reply, encoder.chunks)
+
+    def _arguments(self, decoded: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments with which the student called a function of ours."""
+        if not (isinstance(decoded, list) and len(decoded) == 2 and isinstance(decoded[0], list)):
+            raise FrameError("a call back has no arguments.")
+        positional, named = decoded
+        if not isinstance(named, dict) or not all(isinstance(k, str) for k in named):
+            raise FrameError("a call back has no arguments.")
+        count = _numbers(decoded)
+        self._numbers += count
+        if count > MAX_CALLBACK_NUMBERS or self._numbers > MAX_CRITERION_NUMBERS:  # an outer product fills the memory
+            raise FrameError("a given function was called with more numbers than any exercise needs.")
+        return positional, named
+
+    def _hear(self, request: Request, noted: Any) -> None:
+        """Make the calls of given functions here that were answered in the jail (`Given`)."""
+        if not isinstance(noted, list) or not all(isinstance(call, list) and len(call) == 2 for call in noted):
+            raise FrameError("the calls of a given function cannot be read.")
+        try:
+            with bounded(self._deadline):
+                for name, arguments in noted:
+                    given = request.callbacks.get(name) if isinstance(name, str) else None
+                    if not isinstance(given, Given):
+                        raise FrameError("a function was called that was not given.")
+                    positional, named = self._arguments(arguments)
+                    try:
+                        given(*positional, **named)
+                    except (CriterionFault, Overrun):
+                        raise
+                    except Unmet as unmet:
+                        request.held.append(unmet)
+                    except Exception:  # it was answered with the same error, of which the reply tells
+                        continue
+        except Overrun:
+            raise TimeUp("A given function did not come back in time.") from None
 
     def _own(self, node: dict[str, Any], decoder: Decoder, callbacks: Mapping[str, Callable[..., Any]]) -> Any:
         """What a student hands to a function of ours besides data: another one of ours, a generator, their object."""
@@ -466,6 +492,8 @@ class JailedStudent(Student):
         decoder, error = Decoder(raw), message.get("error")
         result = None if error is not None else decoder.decode(message.get("result"))
         self._move_generators(message, decoder, request.generators)
+        if "noted" in message:
+            self._hear(request, decoder.decode(message["noted"]))
         if held:
             raise held[0]
         if error is not None:

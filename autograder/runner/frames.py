@@ -11,9 +11,11 @@ before it makes a tensor, because the other side may be a student's code.
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -35,6 +37,7 @@ SIMPLE = frozenset({type(None), bool, int, float})
 COMPACT = json.JSONEncoder(separators=(",", ":")).encode
 RECEIVE = 1 << 16  # bytes to ask for at least
 LARGE = 1 << 16  # bytes that are not copied on their way
+Buffer = bytes | memoryview
 
 DTYPES = {
     str(d).removeprefix("torch."): d
@@ -87,7 +90,7 @@ class Encoder:
 
     def __init__(self, reference: Callable[[Any], Any] | None = None) -> None:
         self._reference = reference
-        self.chunks: list[bytes | memoryview] = []
+        self.chunks: list[Buffer] = []
 
     def encode(self, value: Any, depth: int = 0) -> Any:
         """The JSON that stands for `value`."""
@@ -156,7 +159,7 @@ class Decoder:
         refused, except that a foreign object becomes a `Foreign` note.
     """
 
-    def __init__(self, raw: bytes | memoryview, resolve: Callable[[dict[str, Any]], Any] | None = None) -> None:
+    def __init__(self, raw: Buffer, resolve: Callable[[dict[str, Any]], Any] | None = None) -> None:
         self._raw = raw
         self._resolve = resolve
         self._nodes = 0
@@ -251,45 +254,40 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._socket.setblocking(False)
         self._received = memoryview(b"")  # what came beyond the piece that was read
-        self._held: list[bytes | memoryview] = []  # what goes with the next message, or before this side listens
+        self._unsent: deque[memoryview] = deque()  # what goes with the next message, or while this side listens
 
-    def send(
-        self,
-        message: dict[str, Any],
-        chunks: Sequence[bytes | memoryview] = (),
-        deadline: float | None = None,
-        *,
-        hold: bool = False,
-    ) -> None:
+    def send(self, message: dict[str, Any], chunks: Sequence[Buffer] = (), *, hold: bool = False) -> None:
         """Send a message and the bytes of its tensors, which an encoder has collected.
 
-        With `hold` it waits until this side listens or sends the next one: to wake the other side takes longer than
-        to write a small frame.
+        What the other side has no room for yet goes while this side listens: so neither waits for the other to read.
+        With `hold` all of it does: to wake the other side takes longer than to write a small frame.
 
         Raises
         ------
-        Closed, TimeUp
-            When the other side is gone, or does not read before `deadline` (of `time.monotonic`).
+        Closed
+            When the other side is gone.
         """
         text = COMPACT(message).encode()
-        size = sum(len(c) for c in chunks)
+        size = sum(map(len, chunks))
         if len(text) > MAX_JSON or size > MAX_BYTES:
             raise FrameError(f"A frame of {len(text) + size} bytes is too large.")
-        self._held += [HEADER.pack(len(text), size), text, *chunks]
+        pieces = [HEADER.pack(len(text), size), text, *chunks]
+        self._unsent.extend(map(memoryview, pieces if size >= LARGE else [b"".join(pieces)]))
         if not hold:
-            self._flush(deadline)
+            self._write()
 
-    def _flush(self, deadline: float | None) -> None:
-        held, self._held = self._held, []
-        if sum(len(piece) for piece in held) < LARGE:
-            held = [b"".join(held)]
+    def _write(self) -> None:
+        if len(self._unsent) > 1 and sum(map(len, self._unsent)) < LARGE:
+            self._unsent = deque([memoryview(b"".join(self._unsent))])
         try:
-            for piece in held:
-                self._wait(deadline)
-                self._socket.sendall(piece)
-        except TimeoutError:
-            raise TimeUp("The other side did not read in time.") from None
+            while self._unsent:
+                self._unsent[0] = self._unsent[0][self._socket.send(self._unsent[0]) :]
+                if not self._unsent[0]:
+                    self._unsent.popleft()
+        except BlockingIOError:
+            return
         except OSError as error:
             raise Closed(str(error)) from None
 
@@ -301,8 +299,7 @@ class Channel:
         Closed, TimeUp, FrameError
             When the other side is gone, nothing came before `deadline`, or it is no frame.
         """
-        if self._held:
-            self._flush(deadline)
+        self._write()
         lengths = HEADER.unpack(self._read(HEADER.size, deadline))
         if lengths[0] > MAX_JSON or lengths[1] > MAX_BYTES:
             raise FrameError(f"A frame of {sum(lengths)} bytes is too large.")
@@ -334,25 +331,28 @@ class Channel:
         return piece
 
     def _listen(self, listen: Callable[[], Any], deadline: float | None) -> Any:
-        self._wait(deadline)
-        try:
-            came = listen()
-        except TimeoutError:
-            raise TimeUp("No frame came in time.") from None
-        except OSError as error:
-            raise Closed(str(error)) from None
-        if not came:
-            raise Closed("The other side closed the connection.")
-        return came
+        while True:
+            left = None if deadline is None else 1000 * (deadline - time.monotonic())  # milliseconds
+            if left is not None and left <= 0:
+                raise TimeUp("No frame came in time.")
+            try:
+                came = listen()
+            except BlockingIOError:
+                self._wait(left)
+                continue
+            except OSError as error:
+                raise Closed(str(error)) from None
+            if not came:
+                raise Closed("The other side closed the connection.")
+            return came
 
-    def _wait(self, deadline: float | None) -> None:
-        if deadline is None:
-            self._socket.settimeout(None)
-            return
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeUp("No frame came in time.")
-        self._socket.settimeout(left)
+    def _wait(self, milliseconds: float | None) -> None:
+        """Wait until something has come; what is unsent goes meanwhile."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        for _, event in poll.poll(milliseconds):
+            if event & select.POLLOUT:
+                self._write()
 
     def close(self) -> None:
         """Close the connection."""

@@ -16,6 +16,7 @@ import signal
 import sys
 import traceback
 import warnings
+from collections import deque
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
@@ -26,6 +27,7 @@ import torch
 from autograder.runner import cheap_forks
 from autograder.runner.frames import Channel, Closed, Decoder, Encoder, FrameError
 from course_utils.checking.student import builtin_base, changed_arguments, entered_by
+from course_utils.checking.unmet import Unmet
 from course_utils.checking.values import (
     Foreign,
     carries_graph,
@@ -88,16 +90,20 @@ class Server:
         self._seed = 0
         self._arguments = Decoder(b"")
         self._handles: list[Any] = []
+        self._ahead: deque[tuple[dict[str, Any], memoryview]] = deque()  # what the judge sent before it answered
+        self._noted: list[list[Any]] = []  # the calls of given functions, in a call of the student's
         self._callbacks: dict[int, tuple[str, Callable[..., Any]]] = {}  # functions of the judge's, by their id
 
     def serve(self) -> None:
         """Answer until the judge says "end"."""
         while True:
-            message, raw = self._channel.receive()
+            message, raw = self._ahead.popleft() if self._ahead else self._channel.receive()
             operation = message["op"]
             if operation == "end":
                 return
-            if operation == "cell":
+            if operation == "begin":
+                self._begin()
+            elif operation == "cell":
                 self._channel.send(self._run_cell(message["source"], message["name"]))
             elif operation == "fork":
                 self._fork(message["seed"])
@@ -152,9 +158,11 @@ class Server:
             encoder = Encoder(lambda value: self._reference_to(value, encoder))
             node = encoder.encode(plain([list(args), kwargs], wrap=self._wrap_argument))
             self._channel.send({"op": "callback", "name": name, "arguments": node}, encoder.chunks)
-            message, raw = self._channel.receive()
-            if message["op"] != "callback result":
-                raise FrameError("The judge answered something else.")
+            while True:
+                message, raw = self._channel.receive()
+                if message["op"] == "callback result":
+                    break
+                self._ahead.append((message, raw))
             decoder = Decoder(raw, self._resolve)
             result = decoder.decode(message["result"])
             generators = [a for a in [*args, *kwargs.values()] if isinstance(a, torch.Generator)]
@@ -167,6 +175,22 @@ class Server:
         call_back.__name__ = call_back.__qualname__ = name
         self._callbacks[id(call_back)] = name, call_back
         return call_back
+
+    def _given(self, name: str, maker: str, bound: Any) -> Callable[..., Any]:
+        """A function that a prop makes; the judge's function of that name hears of its calls afterwards."""
+        answer = self._props()[maker](*self._arguments.decode(bound))
+
+        def call_here(*args: Any, **kwargs: Any) -> Any:
+            self._noted.append([name, plain([list(args), kwargs], wrap=self._wrap)])
+            try:
+                return answer(*args, **kwargs)
+            except Unmet as unmet:  # as the judge's own function answers
+                raise RuntimeError(unmet.message) from None
+            except Exception as error:
+                raise RuntimeError(f"{name} raised {type(error).__name__}: {error}"[:500]) from None
+
+        call_here.__name__ = call_here.__qualname__ = name
+        return call_here
 
     def _reference_to(self, value: Any, encoder: Encoder) -> Any:
         """What the judge can make of a value that it has itself: its own function, a generator's state."""
@@ -181,6 +205,8 @@ class Server:
     def _resolve(self, node: dict[str, Any]) -> Any:
         if "callback" in node:
             return self._callback(node["callback"])
+        if "given" in node:
+            return self._given(*node["given"])
         if "prop" in node:
             return self._props()[node["prop"]]
         if "generator" in node:
@@ -200,6 +226,12 @@ class Server:
         self._handles.append(value)
         return Foreign(type_name(value), len(self._handles) - 1)
 
+    def _begin(self) -> None:
+        """Let nothing be left of the calls of other criteria."""
+        seed_everything(self._seed)
+        self._handles = []
+        self._callbacks = {k: v for k, v in self._callbacks.items() if self._namespace.get(v[0]) is v[1]}
+
     def _answer(self, calls: list[dict[str, Any]], raw: memoryview) -> None:
         with new_tensors_on("cpu"):  # as in a notebook's check: the cells may have set a GPU, which is not here
             for call in calls:
@@ -208,9 +240,8 @@ class Server:
 
     def _call(self, message: dict[str, Any], raw: memoryview) -> None:
         if message["first"]:
-            seed_everything(self._seed)
-            self._handles = []
-            self._callbacks = {k: v for k, v in self._callbacks.items() if self._namespace.get(v[0]) is v[1]}
+            self._begin()
+        self._noted = []
         self._arguments = Decoder(raw, self._resolve)
         args, kwargs = self._arguments.decode(message["arguments"])
         name, is_call = message["function"], message["op"] == "call"
@@ -240,6 +271,8 @@ class Server:
             for value in [*args, *kwargs.values()]
             if isinstance(value, torch.Generator)
         ]
+        if self._noted:
+            reply["noted"] = encoder.encode(self._noted)
         seen = dict.fromkeys(f"{w.category.__name__}: {w.message}"[:300] for w in caught)
         lines = [line[:300] for line in errors.getvalue().splitlines()[:20] if line.strip()]
         reply["remarks"] = [*list(seen)[:5], *lines[:5]]

@@ -15,7 +15,7 @@ from course_utils.checking.draw import Draw, as_dtype, away_from_zero, strided
 from course_utils.checking.exercise import Criterion, Exercise, exercises_of, opaque_results
 from course_utils.checking.expect import Form, Nested, Opaque, expect, unchanged_arguments
 from course_utils.checking.notebook import checker
-from course_utils.checking.props import prop
+from course_utils.checking.props import Given, prop
 from course_utils.checking.results import apart_from_factor, finite, scalar
 from course_utils.checking.slopes import follows_slopes
 from course_utils.checking.student import LocalStudent, Student
@@ -35,6 +35,7 @@ __all__ = [
     "ExerciseResult",
     "Foreign",
     "Form",
+    "Given",
     "LocalStudent",
     "Mistake",
     "Nested",

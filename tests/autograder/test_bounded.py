@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import signal
 import threading
@@ -81,6 +82,16 @@ def test_processor_time_is_bounded_and_waiting_is_free() -> None:
     with pytest.raises(Overrun, match="too long"), processor_time(0.2):
         while True:
             pass
+
+
+def test_what_takes_the_end_of_its_time_for_an_error_of_its_own_is_ended_again() -> None:
+    ended = 0
+    with processor_time(0.1):
+        while ended < 2:
+            with contextlib.suppress(Overrun):
+                while True:
+                    pass
+            ended += 1
 
 
 def test_memory_is_bounded_by_itself() -> None:

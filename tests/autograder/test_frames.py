@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import struct
+import threading
 import time
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograder.runner.frames import DTYPES, Channel, Closed, Decoder, Encoder, FrameError, TimeUp
+from autograder.runner.frames import DTYPES, HEADER, MAX_JSON, Channel, Closed, Decoder, Encoder, FrameError, TimeUp
 
 
 def through(value: Any) -> Any:
@@ -191,9 +192,65 @@ def test_a_message_that_trickles_in_is_given_up() -> None:
 
 def test_who_does_not_read_is_given_up() -> None:
     ours, theirs = socket.socketpair()
+    channel = Channel(ours)
+    channel.send({"text": "a" * (3 << 20)})
     with pytest.raises(TimeUp):
-        Channel(ours).send({"text": "a" * (3 << 20)}, deadline=time.monotonic() + 0.1)
+        channel.receive(time.monotonic() + 0.1)
     ours.close(), theirs.close()
+
+
+def test_two_that_write_at_once_both_get_through() -> None:
+    ours, theirs = (Channel(end) for end in socket.socketpair())
+    text = "a" * (3 << 20)
+    for channel in (ours, theirs):
+        channel.send({"text": text})
+        channel.send({"more": text}, [b"b" * (1 << 20)])
+
+    def read(channel: Channel) -> None:
+        got.append([channel.receive(time.monotonic() + 10) for _ in range(2)])
+        channel.send({"op": "done"})
+        assert channel.receive(time.monotonic() + 10)[0] == {"op": "done"}
+
+    got: list[list[Any]] = []
+    other = threading.Thread(target=read, args=(theirs,))
+    other.start()
+    read(ours)
+    other.join()
+    assert len(got) == 2
+    for first, second in got:
+        assert first[0] == {"text": text} and second[0] == {"more": text} and bytes(second[1]) == b"b" * (1 << 20)
+    ours.close(), theirs.close()
+
+
+def test_what_is_held_goes_with_what_comes_after_it() -> None:
+    ours, theirs = (Channel(end) for end in socket.socketpair())
+    ours.send({"op": 1}, hold=True)
+    with pytest.raises(TimeUp):
+        theirs.receive(time.monotonic() + 0.05)
+    ours.send({"op": 2})
+    assert [theirs.receive(time.monotonic() + 1)[0]["op"] for _ in range(2)] == [1, 2]
+    ours.close(), theirs.close()
+
+
+def test_a_trickle_does_not_put_off_the_deadline() -> None:
+    """Something has always come, but never all."""
+    ours, theirs = socket.socketpair()
+    theirs.sendall(HEADER.pack(MAX_JSON, 0))
+
+    def trickle() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                theirs.sendall(b" ")
+
+    other = threading.Thread(target=trickle)
+    other.start()
+    start = time.monotonic()
+    with pytest.raises(TimeUp):
+        Channel(ours).receive(start + 0.2)
+    ours.close()
+    other.join()
+    assert time.monotonic() - start < 5
+    theirs.close()
 
 
 def test_a_message_that_is_too_large_is_not_sent() -> None:

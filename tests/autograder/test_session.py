@@ -14,7 +14,7 @@ from autograder.assignment import load_assignment
 from autograder.jail import Zygote
 from autograder.session import JailedStudent, Session, TimeLimits
 from autograder.submission import StudentCell, read_program
-from course_utils.checking import CriterionFault, Unmet
+from course_utils.checking import CriterionFault, Given, Unmet
 from course_utils.checking.values import Foreign
 
 NAMES = ("f", "g", "double")
@@ -149,6 +149,70 @@ def test_a_callback_takes_no_more_numbers_than_an_exercise_needs(open_session: A
     assert "more numbers" in refusal(lambda: one.f(lambda W: 0.0, 90_000)).message
     one = student(open_session(program))
     assert "more numbers" in refusal(lambda: one.f(lambda W: 0.0, 50_000)).message  # of all calls together
+
+
+@pytest.fixture
+def adding(tiny_root: Path) -> Callable[[Callable[..., Any]], Given]:
+    """A given function that adds 7, and what hears of its calls."""
+    maker = load_assignment("tiny_doubling", tiny_root).checks.adding
+    return lambda hears: Given(hears, maker, (7,))
+
+
+def test_a_given_function_is_answered_there_and_heard_of_here(open_session: Any, adding: Any, sent: list[str]) -> None:
+    heard: list[Any] = []
+    code = "def f(g, x):\n    y = g(x)\n    x += 1\n    return y, g(x=x), g.__name__\n"
+
+    def g(x: torch.Tensor) -> torch.Tensor:
+        heard.append(x.item())
+        return x  # nobody waits for it
+
+    y, z, name = student(open_session(code)).f(adding(g), torch.zeros(()))
+    assert (y.item(), z.item(), name) == (7, 8, "g") and heard == [0, 1]
+    assert "callback result" not in sent
+
+
+def test_two_given_functions_of_one_name_are_told_apart(open_session: Any, adding: Any) -> None:
+    heard: list[tuple[str, int]] = []
+    given = [adding(lambda x, name=name: heard.append((name, x))) for name in "ab"]
+    assert student(open_session("def f(a, b):\n    return b(1) + a(2) + b(3)\n")).f(*given) == 27
+    assert heard == [("b", 1), ("a", 2), ("b", 3)]
+
+
+def test_the_verdict_of_what_hears_cannot_be_swallowed(open_session: Any, adding: Any) -> None:
+    def check(x: int) -> None:
+        raise Unmet("the batch is empty")
+
+    one = student(open_session("def f(g):\n    g(1)\n    raise ValueError\n"))
+    assert refusal(lambda: one.f(adding(check))).message == "the batch is empty"
+
+
+def test_a_given_function_that_raises_raises_in_the_students_code(open_session: Any, adding: Any) -> None:
+    heard: list[int] = []
+    one = student(open_session("def f(g):\n    g(1)\n    g(500)\n    g(2)\n"))
+    message = refusal(lambda: one.f(adding(lambda x: heard.append(x / (x < 100))))).message
+    assert "f raised RuntimeError in line 3 of its cell: `g(500)`" in message and "ZeroDivisionError" in message
+    assert heard == [1]
+    one = student(open_session("def f(g):\n    try:\n        g(500)\n    except RuntimeError:\n        return g(2)\n"))
+    assert one.f(adding(lambda x: heard.append(x / (x < 100)))) == 9 and heard == [1, 2]
+
+
+@pytest.mark.parametrize(("size", "calls"), [(90_000, 1), (50_000, 450)])
+def test_what_hears_takes_no_more_numbers_than_an_exercise_needs(
+    open_session: Any, adding: Any, size: int, calls: int
+) -> None:
+    program = (
+        "import torch\ndef f(g, size, calls):\n    for _ in range(calls):\n"
+        "        try:\n            g(torch.zeros(size))\n        except RuntimeError:\n            pass\n"
+    )
+    one = student(open_session(program))
+    assert "more numbers" in refusal(lambda: one.f(adding(lambda x: 0.0), size, calls)).message
+
+
+def test_what_hears_cannot_be_made_to_run_for_ever(open_session: Any, adding: Any) -> None:
+    one = student(open_session("def f(g):\n    return [g(50) for _ in range(4)]\n", limits=QUICK))
+    start = time.monotonic()
+    assert refusal(lambda: one.f(adding(lambda x: time.sleep(x)))).kind == "time"
+    assert time.monotonic() - start < 20
 
 
 def test_a_stand_in_takes_the_place_of_the_students_function(open_session: Any) -> None:
@@ -299,6 +363,11 @@ def tensor(shape: list[int]) -> dict[str, object]:
         {"op": "result", "result": {"callback": "double"}},
         {"op": "result", "result": {"": 1}},
         {"op": "result", "error": [1]},
+        {"op": "result", "result": None, "noted": None},
+        {"op": "result", "result": None, "noted": {"list": [1]}},
+        {"op": "result", "result": None, "noted": {"list": [{"list": ["double", {"list": []}]}]}},
+        {"op": "result", "result": None, "noted": {"list": [{"list": [[1], {"list": []}]}]}},
+        {"op": "result", "result": None, "noted": {"list": [{"list": ["g", {"list": [{"list": []}, {"dict": []}]}]}]}},
     ],
 )
 def test_a_forged_reply_is_the_students_loss(open_session: Any, message: dict[str, object]) -> None:

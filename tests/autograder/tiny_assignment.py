@@ -99,6 +99,12 @@ def halves_every_entry(student, draw):
 def described(value, twice=False):
     """Describing a value."""
     return (1 + twice) * type(value).__name__, value.entries
+
+
+@prop
+def adding(k):
+    """The given function."""
+    return lambda x: x + k if x < 100 else x / 0
 '''
 
 HIDDEN = '''"""What only grading checks."""

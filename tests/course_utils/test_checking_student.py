@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from course_utils.checking import LocalStudent, Unmet, prop, unchanged_arguments
+from course_utils.checking import Given, LocalStudent, Unmet, prop, unchanged_arguments
 from course_utils.checking.student import Raised, exception_verdict
 from course_utils.checking.values import Foreign
 
@@ -325,3 +325,30 @@ def test_the_function_in_which_nothing_is_written_is_named() -> None:
     unmet = refusal(lambda: LocalStudent(namespace).train(1))
     assert unmet.kind == "nothing written"
     assert unmet.message.startswith("Nothing is written in forward yet, which train calls")
+
+
+def test_a_given_function_is_the_argument_itself() -> None:
+    heard: list[Any] = []
+
+    def g(x: int) -> int:
+        heard.append(x)
+        return 2 * x
+
+    def maker() -> Callable[[int], int]:
+        raise AssertionError("this is for the other side of a pipe")
+
+    one = student(f=lambda g: (g(1), g(2)))
+    assert one.f(Given(g, prop(maker))) == (2, 4) and heard == [1, 2]
+
+
+def test_what_a_given_function_finds_wrong_counts() -> None:
+    def g(x: int) -> int:
+        raise Unmet("the batch is empty")
+
+    def swallows(g: Callable[[int], int]) -> int:
+        try:
+            return g(1)
+        except Unmet:
+            return 3
+
+    assert refusal(lambda: student(f=swallows).f(Given(g, prop(lambda: None)))).message == "the batch is empty"
