@@ -24,6 +24,7 @@ from course_utils.checking import (
     Draw,
     Exercise,
     Form,
+    Given,
     Nested,
     Opaque,
     Student,
@@ -34,6 +35,7 @@ from course_utils.checking import (
     describe,
     expect,
     finite,
+    prop,
     scalar,
     unchanged_arguments,
 )
@@ -975,6 +977,12 @@ def learning_rate_is_a_number(student: Student, draw: Draw) -> None:
 train = Exercise("train", forbidden=FORBIDDEN)
 
 
+@prop
+def listener() -> Callable[..., None]:
+    """The given on_step."""
+    return lambda *_given, **_named: None
+
+
 @dataclass
 class Training:
     """One call of `train` (or of a function that is called like it), with what `on_step` was given."""
@@ -1023,7 +1031,9 @@ class Training:
     ) -> Any:
         """Call the student's function, with `on_step` unless it is not to be watched."""
         names = ("lam", "batch_size", "n_s", "cycles", "lr_min", "lr_max")
-        named = {name: getattr(self, name) for name in names} | ({"on_step": self.on_step} if watched else {})
+        named = {name: getattr(self, name) for name in names}
+        if watched:
+            named["on_step"] = Given(self.on_step, listener)
         return student.call(function, self.X, self.y, self.layers, **named, generator=generator)
 
     @property
@@ -1408,8 +1418,8 @@ def expect_costs_before(training: Training, result: Any, function: str = "train"
 def training_arguments(draw: Draw) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Valid arguments of `train`: those by position, and those by name."""
     rates = {"lam": 0.1, "lr_min": 0.01, "lr_max": 0.1}
-    others = {"batch_size": 9, "n_s": 2, "cycles": 2, "generator": draw.generator(), "on_step": lambda *_: None}
-    return small(draw), {**rates, **others}
+    others = {"batch_size": 9, "n_s": 2, "cycles": 2, "generator": draw.generator()}
+    return small(draw), {**rates, **others, "on_step": Given(lambda *_: None, listener)}
 
 
 SMALL_LAYERS = [{"W": shape, "b": shape[1:]} for shape in pairwise(SMALL)]
