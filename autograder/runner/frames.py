@@ -36,6 +36,7 @@ HEADER = struct.Struct(">II")
 SIMPLE = frozenset({type(None), bool, int, float})
 COMPACT = json.JSONEncoder(separators=(",", ":")).encode
 RECEIVE = 1 << 16  # bytes to ask for at least
+ROOM = 1 << 20  # bytes that may wait for the other side to read them; the kernel may allow fewer
 LARGE = 1 << 16  # bytes that are not copied on their way
 Buffer = bytes | memoryview
 
@@ -255,6 +256,7 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
         self._received = memoryview(b"")  # what came beyond the piece that was read
         self._unsent: deque[memoryview] = deque()  # what goes with the next message, or while this side listens
 
