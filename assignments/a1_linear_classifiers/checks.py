@@ -1258,6 +1258,9 @@ class Training:
         gradients = Given(self.gradients, random_gradients, self._numbers)
         generator = generator or self.draw.generator()
         result = student.minibatch_gd(self.X, self.y, self.W, self.b, gradients, **given, generator=generator)
+        if self.epochs > 1 and not self.calls:
+            cause = "The function that is given as `gradients` is to be called, and no other in its place."
+            raise Unmet(f"gradients was never called in {self.epochs} epochs.", causes=[cause])
         W, b = expect(result).parts("W", "b")
         return finite(W, *self.W.shape, name="W"), finite(b, *self.b.shape, name="b")
 
@@ -1390,6 +1393,8 @@ def new_order_every_epoch(student: Student, draw: Draw) -> None:
     if training.ignores_batch_size:
         return
     for before, after in pairwise([torch.arange(training.N), *training.order]):
+        same = "every epoch has the same order: draw a new one in each epoch"
+        expect(after).all(not torch.equal(before, after), same)
         old, new = (
             {frozenset(batch.tolist()) for batch in order.split(training.batch_size)} for order in (before, after)
         )
@@ -1413,18 +1418,35 @@ def one_step(student: Student, draw: Draw, N: int) -> tuple[Training, tuple[Tens
     return training, result
 
 
+def step_slips(training: Training, k: int) -> Slips:
+    """What W (k = 0) or b (k = 1) is after one step that went wrong."""
+    start, right = (training.W, training.b)[k], training.after()[k]
+    step = right - start
+    return {
+        "The step goes uphill: subtract lr times the gradient.": start - step,
+        "The gradient is divided by the size of the batch, of which it is a mean already.": start + step / training.N,
+        "The gradient is taken as it is; the step is lr times it.": start + step / training.lr,
+        "λ is added here too; the gradient that `gradients` returns has it already.": (
+            right - 2 * training.lr * training.lam * start
+        ),
+        "No step is taken, or what it leads to is not returned.": start,
+    }
+
+
 @minibatch_gd.criterion(points=0.5)
 def step_of_W(student: Student, draw: Draw) -> None:
     """A step moves W by −lr times its gradient, and the new W is returned."""
     training, (W, _) = one_step(student, draw, 9)
-    expect(W, "W").close_to(training.after()[0], because="one batch with all examples, so one step")
+    because = "one batch with all examples, so one step"
+    expect(W, "W").close_to(training.after()[0], because=because, slips=partial(step_slips, training, 0))
 
 
 @minibatch_gd.criterion(points=0.5)
 def step_of_b(student: Student, draw: Draw) -> None:
     """A step moves b by −lr times its gradient, and the new b is returned."""
     training, (_, b) = one_step(student, draw, 9)
-    expect(b, "b").close_to(training.after()[1], because="one batch with all examples, so one step")
+    because = "one batch with all examples, so one step"
+    expect(b, "b").close_to(training.after()[1], because=because, slips=partial(step_slips, training, 1))
 
 
 @minibatch_gd.criterion(points=1)
@@ -1641,6 +1663,10 @@ add_contract(
 random_horizontal_flip = Exercise("random_horizontal_flip", bonus=True, forbidden=FORBIDDEN)
 
 
+AXES_OF_IMAGES = {1: "channels", 2: "rows"}
+LEFT_AND_RIGHT = "Left and right are the last axis, which the columns lie along."
+
+
 def random_images(draw: Draw, N: int) -> Tensor:
     """Images of whole numbers from 0 to 255, float (N, 3, 32, 32)."""
     return draw.integers(0, 256, N, 3, 32, 32).to(draw.dtype)
@@ -1662,6 +1688,9 @@ def mirrors_left_and_right(student: Student, draw: Draw) -> None:
         result = expect(student.random_horizontal_flip(images, 0.5, draw.generator()))
         changed = (result.shape(*images.shape).tensor() != images).flatten(1).any(1)
         expected = torch.where(changed[:, None, None, None], mirrored, images)
+        for axis, what in AXES_OF_IMAGES.items():
+            if bool(changed.any()) and torch.equal(result.tensor()[changed], images[changed].flip(axis)):
+                raise Unmet(f"A flipped image has its {what} reversed.", causes=[LEFT_AND_RIGHT])
         result.equal(expected)
         any_flipped |= bool(changed.any())
     result.all(any_flipped, "no image is ever flipped")
@@ -1671,8 +1700,9 @@ def mirrors_left_and_right(student: Student, draw: Draw) -> None:
 def each_image_has_its_own_draw(student: Student, draw: Draw) -> None:
     """With p = 0.5 some images of a batch are flipped and some are not."""
     which = flipped(student, random_images(draw, 32).float(), 0.5, draw.generator())
-    count = int(which.sum())
-    expect(which).all(0 < count < 32, f"{count} of 32 images are flipped")
+    count, one_for_all = int(which.sum()), "One draw decides for all images of the batch; each needs its own."
+    if count in (0, 32):
+        raise Unmet(f"{count} of 32 images are flipped, with p = 0.5.", causes=[one_for_all])
 
 
 @random_horizontal_flip.criterion(points=1)

@@ -314,6 +314,12 @@ def exception_verdict(
         causes.append(
             "There is no GPU under grading. Write `device=X.device`, with an argument X, in place of a device's name."
         )
+    elif "torch.return_types" in text:
+        causes.append(
+            "`max`, `min` and `median` along an axis give a pair, the values and where they are: take `.values`."
+        )
+    elif kind == "RuntimeError" and "doesn't match the broadcast shape" in text:
+        causes.append("What is changed in place (`+=`) keeps its shape. Write `a = a + b`, which makes a new tensor.")
     elif kind == "RuntimeError" and ("must match" in text or "shapes cannot be multiplied" in text):
         causes.append("Two shapes do not fit. Write the shape of every tensor beside its line and compare.")
     elif kind == "RuntimeError" and "view" in text:

@@ -85,6 +85,8 @@ def test_what_goes_wrong_is_told_as_what_it_is(function: Any, kind: str, says: s
 CAUSES = {
     "def f(): return W": "`W` is made by another cell",
     "def f(): return torch.ones(2, 3) @ torch.ones(2, 3)": "Two shapes do not fit",
+    "def f(): return torch.ones(2, 3) - torch.ones(2, 3).max(1)": "take `.values`",
+    "def f():\n    a = torch.ones(3)\n    a += torch.ones(2, 3)": "keeps its shape",
     "def f(): return torch.ones(2, 3).T.view(6)": "`reshape` works on every tensor",
     "def f(): return torch.ones(2) @ torch.ones(2).double()": "give new tensors the input's dtype",
     "def f(): return torch.ones(2) - (torch.ones(2) > 0)": "`.to(X.dtype)` makes numbers",

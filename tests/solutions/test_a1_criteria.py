@@ -90,6 +90,8 @@ def test_mistake_fails_exactly_what_it_breaks(variant: Mistake) -> None:
         ("gradients_lambda_divided", "divided by N; only the loss is a mean"),
         ("divided_by_classes", "divided by K"),
         ("bce_gradients_of_softmax", "P is the softmax"),
+        ("uphill", "The step goes uphill"),
+        ("shuffled_once", "draw a new one in each epoch"),
     ],
 )
 def test_the_notebook_names_the_slip(name: str, cause: str) -> None:
@@ -113,6 +115,9 @@ def test_the_notebook_names_the_slip(name: str, cause: str) -> None:
         ("binary_svm_gradients", "lambda w, b, X, y, lam: (b, w)", "in the wrong order"),
         ("cross_entropy_gradients", "lambda X, y, W, b, lam: (W, X.sum(1))", "There is one number for every example"),
         ("binary_svm_cost", "lambda w, b, X, y, lam: (1 - y * (X @ w + b)).clamp(min=0).sum() / len(w)", "of features"),
+        ("random_horizontal_flip", "lambda images, p, generator: images.flip(2)", "the last axis"),
+        ("random_horizontal_flip", "lambda images, p, generator: images.flip(3)", "each needs its own"),
+        ("minibatch_gd", "lambda X, y, W, b, gradients, **others: (W, b)", "no other in its place"),
     ],
 )
 def test_a_beginners_slip_has_a_cause(exercise: str, code: str, cause: str) -> None:
