@@ -157,6 +157,13 @@ def plot_curves(
         axes.set_title(quantity[:1].upper() + quantity[1:])
         if quantity in log:
             axes.set_yscale("log")
+    drawn = panels[: len(curves)]
+    if len({tuple(axes.get_legend_handles_labels()[1]) for axes in drawn}) == 1 < len(drawn):
+        handles, names = drawn[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=4)  # one for all, over no curve
+    else:
+        for axes in drawn:
+            axes.legend()
     if title:
         figure.suptitle(title)
     return figure
@@ -715,7 +722,6 @@ def _draw_curves(axes: Axes, quantity: str, lines: Mapping[str, Curve], step: st
         axes.xaxis.set_major_formatter("{x:,.0f}")
     if quantity in FRACTIONS:
         axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=""))
-    axes.legend()
 
 
 def _show_image(axes: Axes, image: np.ndarray) -> None:

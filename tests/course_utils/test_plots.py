@@ -122,6 +122,22 @@ def test_curves_show_the_values_at_their_steps() -> None:
     assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training", "validation"]
 
 
+def test_panels_of_the_same_curves_have_one_legend_below_them() -> None:
+    curves = {"training": [0.1, 0.2], "validation": [0.1, 0.15]}
+    figure = plot_curves({"loss": curves, "accuracy": curves})
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
+    assert all(axes.get_legend() is None for axes in figure.axes)
+    figure.canvas.draw()
+    assert all(axes.get_tightbbox().y0 >= legend.get_window_extent().y1 for axes in figure.axes)
+
+
+def test_panels_of_other_curves_have_legends_of_their_own() -> None:
+    figure = plot_curves({"loss": {"training": [2.0, float("nan")]}, "accuracy": {"training": [0.1, 0.2]}})
+    texts = [axes.get_legend().get_texts()[0].get_text() for axes in figure.axes]
+    assert texts == ["training (not finite from epoch 2)", "training"] and not figure.legends
+
+
 def test_splits_look_alike_in_every_panel_and_other_curves_differ() -> None:
     names = ("ensemble", "test", "best", "validation", "training")
     (axes,) = plot_curves({"accuracy": {name: [0.1, 0.2] for name in names}}).axes
