@@ -89,7 +89,7 @@ class Asking:
     def __init__(self, exercise: Exercise, session: Session, opaque: Mapping[str, Sequence[int]], secret: str) -> None:
         self.exercise = exercise
         self._session = session
-        self._left = session.limits.criterion / IMPATIENCE  # seconds; cells have a time of their own
+        self._left = session.limits.criterion / IMPATIENCE  # seconds to wait for replies, all in all
         self._students = {greenlet(judge_criterion): WaitingStudent(session, opaque) for _ in exercise.criteria}
         self.wanted: dict[greenlet, Request] = {}
         self.results: dict[greenlet, CriterionResult] = {}
@@ -108,15 +108,14 @@ class Asking:
 
     def receive(self, sandbox: Sandbox) -> None:
         """Receive the replies to the round, and let every criterion run on with its own."""
-        start = time.monotonic()
-        deadline = self._session.deadline(self._left)
         asked, self.wanted = self.wanted, {}
         for one, request in asked.items():
-            self._students[one].wait_until(deadline)
+            start = time.monotonic()
+            self._students[one].wait_until(self._session.deadline(self._left))
             reply = self._students[one].reply(sandbox, request)
+            self._left -= time.monotonic() - start
             if not self.given_up:  # else it had to be read all the same
                 self._run(one, *reply)
-        self._left -= time.monotonic() - start
 
     def _run(self, one: greenlet, *given: Any) -> None:
         try:
