@@ -133,6 +133,7 @@ class Asking:
         """End the criteria that still wait, and let go of what they hold."""
         for one in self._students:
             one.throw()
+        self.wanted = {}
 
     @property
     def is_met(self) -> bool:
